@@ -1,0 +1,24 @@
+"""The one error that a user sees: a single line that names the value and the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class InputError(ValueError):
+    """A mistake in what the user gave (a path, a name, a file's content).
+
+    The message is one line: the file or value, what is wrong with it, what to do. Commands print it
+    without a traceback and exit with code 2.
+    """
+
+
+def unknown_name(kind: str, name: str, choices: Iterable[str], full_list: bool = True) -> InputError:
+    """Error for a name that is not among ``choices``: close matches first, then (optionally) all of them."""
+    known = list(choices)
+    folded = {choice.lower(): choice for choice in known}
+    close = [folded[match] for match in get_close_matches(name.lower(), folded, n=3, cutoff=0.5)]
+    hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    listing = f" Known: {', '.join(known)}." if full_list or not close else ""
+    return InputError(f"Unknown {kind} {name!r}.{hint}{listing}")
