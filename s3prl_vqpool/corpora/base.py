@@ -1,0 +1,127 @@
+"""What the four corpora share: utterances, splits, and reading them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from .. import audio
+from ..errors import InputError
+
+Label = tuple[int, ...]
+Sample = tuple[np.ndarray, Label, str, float]
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One labelled piece of audio.
+
+    Attributes:
+        path: the audio file.
+        label: one class index per slot (one slot, except Fluent Speech Commands' three).
+        id: the utterance's name in S3PRL's prediction files.
+        weight: S3PRL's sampling weight.
+        start, frames: an excerpt, in samples at 16 kHz. Both None: the whole file. Only ``frames``:
+            a new random excerpt of that length at each reading.
+    """
+
+    path: Path
+    label: Label
+    id: str
+    weight: float = 1.0
+    start: int | None = None
+    frames: int | None = None
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus as S3PRL splits it.
+
+    Attributes:
+        name: S3PRL's name for the task, e.g. ``speech_commands``.
+        splits: utterances of ``train``, ``dev`` and ``test``.
+        classes: per slot, the class names in the order of their indices.
+        gain_db: gain that S3PRL applies to this corpus's audio.
+    """
+
+    name: str
+    splits: dict[str, list[Utterance]]
+    classes: tuple[tuple[str, ...], ...]
+    gain_db: float = 0.0
+
+    def __post_init__(self) -> None:
+        for split in ("train", "dev", "test"):
+            if not self.splits[split]:
+                raise InputError(
+                    f"{self.name}: the {split} split is empty. Check the corpus folder and its lists."
+                )
+
+    def format(self, label: Sequence[int]) -> str:
+        """A label as S3PRL's prediction files print it: class names, comma-separated if there are several."""
+        return ",".join(names[index] for names, index in zip(self.classes, label))
+
+
+def describe(corpus: Corpus) -> str:
+    """One line: utterances per split, classes per slot."""
+    counts = ", ".join(f"{split} {len(utterances)}" for split, utterances in corpus.splits.items())
+    return f"{corpus.name}: {counts}; classes {' + '.join(str(len(names)) for names in corpus.classes)}"
+
+
+class UtteranceDataset(Dataset[Sample]):
+    """Reads utterances as ``(samples float32 [T], label, id, weight)``.
+
+    Args:
+        utterances: what to read.
+        gain_db: see :func:`s3prl_vqpool.audio.read`; usually ``corpus.gain_db``.
+        max_samples: cut longer utterances to a random piece of this length (S3PRL's ``max_timestep``).
+        preload: read everything now, and keep it.
+
+    Random pieces are drawn with torch's generator, which DataLoader seeds differently in each worker.
+    """
+
+    def __init__(
+        self,
+        utterances: Sequence[Utterance],
+        gain_db: float = 0.0,
+        max_samples: int | None = None,
+        preload: bool = False,
+    ) -> None:
+        if max_samples is not None and max_samples < audio.MIN_SAMPLES:
+            raise InputError(
+                f"Expected max_timestep of at least {audio.MIN_SAMPLES} (25 ms), but got {max_samples}."
+            )
+        self.utterances = utterances
+        self.gain_db = gain_db
+        self.max_samples = max_samples
+        self._wavs = [self._read(utterance) for utterance in utterances] if preload else None
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def __getitem__(self, index: int) -> Sample:
+        utterance = self.utterances[index]
+        wav = self._wavs[index] if self._wavs is not None else self._read(utterance)
+        wav = _random_piece(wav, utterance.frames or self.max_samples)
+        return wav, utterance.label, utterance.id, utterance.weight
+
+    def _read(self, utterance: Utterance) -> np.ndarray:
+        if utterance.start is None:
+            return audio.read(utterance.path, self.gain_db)
+        return audio.read(utterance.path, self.gain_db, utterance.start, utterance.frames)
+
+
+def collate(samples: Iterable[Sample]) -> Iterator[tuple]:
+    """A batch as S3PRL's datasets hand it over: waveforms, labels, ids, weights, each a tuple."""
+    return zip(*samples)
+
+
+def _random_piece(wav: np.ndarray, size: int | None) -> np.ndarray:
+    if size is None or len(wav) <= size:
+        return wav
+    start = int(torch.randint(len(wav) - size + 1, ()))
+    return wav[start : start + size]
