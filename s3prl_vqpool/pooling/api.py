@@ -1,0 +1,183 @@
+"""The two ways in: weights of frames as a function, any pooling as a module."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from s3prl_vqpool.errors import InputError
+from s3prl_vqpool.pooling.batch import (
+    Batch,
+    check_code_shape,
+    check_frames,
+    check_lengths,
+    frame_mask,
+)
+from s3prl_vqpool.pooling.counts import Counts
+from s3prl_vqpool.pooling.held import Held
+from s3prl_vqpool.pooling.linear import LinearMap
+from s3prl_vqpool.pooling.registry import Method, method, methods
+from s3prl_vqpool.pooling.weighted import pool
+
+SIF_A = 1e-3
+"""VQ-SIF's a: the middle of the range that the paper searches, 1e-5 to 1e-1."""
+
+
+def weights(
+    name: str,
+    codes: Tensor,
+    lengths: Tensor,
+    *,
+    counts: Counts | None = None,
+    sizes: Sequence[int] | None = None,
+    a: float = SIF_A,
+) -> Tensor:
+    """Weight of every frame under the pooling ``name``: ``w >= 0``, ``sum_t w[b, t] = 1``.
+
+    Args:
+        name: a pooling of kind "weights": AP, VQ-Squash-AND, VQ-LP, ...
+        codes: [B, T, G], any integer dtype: index of each frame in each of the G codebooks. What it holds
+            beyond ``lengths`` does not matter. AP looks at its shape only.
+        lengths: [B], number of real frames of each utterance, in [1, T].
+        counts: training statistics, for VQ-SIF, VQ-GP and VQ-BP.
+        sizes: number of entries of each codebook, to check ``codes`` against; by default those of ``counts``,
+            or any.
+        a: VQ-SIF's smoothing, > 0.
+
+    Returns:
+        [B, T] float32 on the device of ``codes``, exactly 0 on padding.
+
+    Raises:
+        InputError: an unknown name, a pooling without a weight per frame, missing counts, a wrong shape or
+            dtype, a length outside [1, T], a code outside its codebook. One line, which names the first one.
+
+    Source: arXiv 2304.03940, section 3 and Figure 1.
+    """
+    known = method(name)
+    if known.kind != "weights":
+        offered = ", ".join(n for n in methods() if method(n).kind == "weights")
+        raise InputError(
+            f"{known.name} has no weight per frame; use build({known.name!r}, dim). With weights: {offered}."
+        )
+    if not known.needs_codes:
+        check_code_shape(codes)
+        lengths = check_lengths(lengths, codes.shape[0], codes.shape[1], codes.device)
+        return known.implementation(_without_codes(lengths, codes.shape[1]))
+    if counts is None and known.needs_statistics:
+        raise InputError(
+            f"{known.name} needs counts of the training set's codes, but has none:"
+            f" give counts=, made by counts(codes, lengths, sizes)."
+        )
+    if not a > 0:
+        raise InputError(f"Expected a > 0, but got {a}.")
+    if counts is not None and sizes is not None and counts.sizes != tuple(sizes):
+        raise InputError(
+            f"Expected counts of codebooks of sizes {list(sizes)}, but got counts of {list(counts.sizes)}."
+        )
+    if counts is not None:
+        counts, sizes = counts.to(codes.device), counts.sizes
+    given = {"counts": counts, "a": a}
+    return known.implementation(
+        Batch.checked(codes, lengths, sizes), **{option: given[option] for option in known.options}
+    )
+
+
+def build(
+    name: str,
+    dim: int,
+    *,
+    counts: Counts | None = None,
+    statistics: LinearMap | None = None,
+    a: float | None = None,
+    hidden: int | None = None,
+) -> nn.Module:
+    """Pooling ``name`` as a module ``(frames, lengths, codes=None) -> [B, module.output_dim]``.
+
+    Called with frames [B, T, dim] of a floating dtype, lengths [B] and, where the pooling needs them, codes
+    [B, T, G]. Training statistics are buffers, so a state dict carries them, and a module that was built
+    without takes them from the state dict that it loads, or later by ``module.set_statistics(...)``.
+
+    Args:
+        name: any of :func:`methods`.
+        dim: D, size of a frame.
+        counts: training statistics of codes, for VQ-SIF, VQ-GP and VQ-BP.
+        statistics: what ``Whitening.fit`` or ``SoftDecay.fit`` gave.
+        a: VQ-SIF's smoothing, > 0; 1e-3 by default.
+        hidden: VAP's hidden size; 128, the paper's, by default.
+
+    Raises:
+        InputError: an unknown name, or an option that this pooling does not take.
+    """
+    known = method(name)
+    if dim < 1:
+        raise InputError(f"Expected dim >= 1, but got {dim}.")
+    options = {"counts": counts, "statistics": statistics, "a": a, "hidden": hidden}
+    given = {option: value for option, value in options.items() if value is not None}
+    for option in given:
+        if option not in known.options:
+            takes = ", ".join(known.options) or "none"
+            raise InputError(f"{known.name} does not take the option {option!r}; it takes: {takes}.")
+    if known.kind == "weights":
+        return WeightPooling(known, dim, counts, SIF_A if a is None else a)
+    return known.implementation(dim, **given)
+
+
+def _without_codes(lengths: Tensor, frames: int) -> Batch:
+    mask = frame_mask(lengths, frames)
+    return Batch(lengths, mask, mask.new_empty(*mask.shape, 0, dtype=torch.int64), ())
+
+
+class WeightPooling(Held):
+    """``pool(frames, weights(name, codes, lengths))``, with the training counts as buffers."""
+
+    tuples: Tensor
+    occurrences: Tensor
+    sizes: Tensor
+
+    def __init__(self, known: Method, dim: int, counts: Counts | None, a: float) -> None:
+        empty = torch.empty(0, dtype=torch.int64)
+        held = {"tuples": empty.view(0, 0), "occurrences": empty, "sizes": empty.clone()}
+        super().__init__(**(held if known.needs_statistics else {}))
+        self.method = known
+        self.dim = self.output_dim = dim
+        self.a = a
+        self._counts: Counts | None = None
+        if counts is not None:
+            self.set_statistics(counts)
+
+    def set_statistics(self, statistics: Counts) -> None:
+        """Takes the training set's counts."""
+        sizes = torch.tensor(statistics.sizes, dtype=torch.int64)
+        self.hold(tuples=statistics.tuples, occurrences=statistics.occurrences, sizes=sizes)
+
+    @property
+    def counts(self) -> Counts | None:
+        """The training set's counts, if there are any."""
+        if not self.method.needs_statistics or not self.has_statistics:
+            return None
+        # Loading and moving replace the buffers; until then the tables that Counts keeps stay good.
+        if self._counts is None or self._counts.tuples is not self.tuples:
+            origin = f"Statistics of {self.method.name}"
+            self._counts = Counts.from_tensors(self.tuples, self.occurrences, self.sizes, origin)
+        return self._counts
+
+    def forward(self, frames: Tensor, lengths: Tensor, codes: Tensor | None = None) -> Tensor:
+        """[B, D] of frames [B, T, D] with lengths [B] and codes [B, T, G]."""
+        check_frames(frames, self.dim)
+        if not self.method.needs_codes:
+            lengths = check_lengths(lengths, frames.shape[0], frames.shape[1], frames.device)
+            return pool(frames, self.method.implementation(_without_codes(lengths, frames.shape[1])))
+        if codes is None:
+            raise InputError(f"{self.method.name} needs codes [B, T, G], but got none.")
+        if codes.shape[:2] != frames.shape[:2]:
+            raise InputError(
+                f"Expected codes [B, T, G] with [B, T] = {list(frames.shape[:2])} as in frames,"
+                f" but got {list(codes.shape)}."
+            )
+        codes = codes.to(frames.device)
+        return pool(frames, weights(self.method.name, codes, lengths, counts=self.counts, a=self.a))
+
+    def extra_repr(self) -> str:
+        return f"{self.method.name}, dim={self.dim}"

@@ -1,0 +1,67 @@
+"""Connected components of frames that share a codebook entry, on tensors."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from s3prl_vqpool.pooling.batch import Batch
+
+
+class Components(NamedTuple):
+    """``labels`` [B, T]: each frame's component, named by one of its frames; and the work that it took."""
+
+    labels: Tensor
+    rounds: int
+    jumps: int
+
+
+def connected_components(batch: Batch) -> Components:
+    """Components of the graph whose frames are linked where they agree in at least one codebook.
+
+    Boruvka on stars: every frame points at the root of its tree. In a round each root hooks to another tree
+    that it shares an entry with: to the one of smallest root if that is smaller than itself, else to the
+    largest. Along such hooks the smaller ones descend, so the only cycles are pairs of roots that hook to
+    each other, of which the smaller stays a root. Each tree that is not yet a whole component hooks or is
+    hooked to, so their number at least halves: at most ``log2(T) + 1`` rounds, whatever the chain. Then
+    pointer jumping makes stars again.
+
+    Memory O(B T + B sum(V)), linear work per round; loops over codebooks and rounds only.
+    """
+    first, width = batch.entries[0]
+    frame = torch.arange(first.shape[1], device=first.device).expand_as(first)
+    # Frames of one entry of the first codebook are one tree from the start, so it needs no hooks.
+    root = _table(first, width, frame, "amin").gather(1, first)
+    rounds = jumps = 0
+    while True:
+        hook = _hooks(batch, root, frame)
+        if torch.equal(hook, frame):
+            return Components(root, rounds, jumps)
+        rounds += 1
+        mutual = (hook.gather(1, hook) == frame) & (frame < hook)
+        hook = torch.where(mutual, frame, hook)
+        while True:
+            further = hook.gather(1, hook)
+            if torch.equal(further, hook):
+                break
+            hook, jumps = further, jumps + 1
+        root = hook.gather(1, root)
+
+
+def _table(index: Tensor, width: int, values: Tensor, reduce: str) -> Tensor:
+    empty = values.shape[1] if reduce == "amin" else -1
+    table = values.new_full((values.shape[0], width), empty)
+    return table.scatter_reduce_(1, index, values, reduce)
+
+
+def _hooks(batch: Batch, root: Tensor, frame: Tensor) -> Tensor:
+    """For each root a neighbouring root [B, T], itself if it has none; frames that are no root, themselves."""
+    lowest, highest = root, root
+    for index, width in batch.entries[1:]:
+        lowest = torch.minimum(lowest, _table(index, width, root, "amin").gather(1, index))
+        highest = torch.maximum(highest, _table(index, width, root, "amax").gather(1, index))
+    lowest = frame.scatter_reduce(1, root, lowest, "amin")
+    highest = frame.scatter_reduce(1, root, highest, "amax")
+    return torch.where(lowest < frame, lowest, highest)

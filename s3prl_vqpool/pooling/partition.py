@@ -1,0 +1,74 @@
+"""Partition methods: K groups of frames, each with weight 1/K, shared equally by its frames.
+
+Paper: arXiv 2304.03940, section 3 and Figure 1. ``w_t = 1 / (K * |group(t)|)``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from s3prl_vqpool.pooling.batch import Batch, ranks
+from s3prl_vqpool.pooling.components import connected_components
+from s3prl_vqpool.pooling.registry import register
+from s3prl_vqpool.pooling.runs import first_frame_runs
+
+_PAPER = "arXiv 2304.03940, Figure 1"
+
+
+def group_weights(groups: Tensor, mask: Tensor) -> Tensor:
+    """``1 / (K * |group(t)|)`` float32 [B, T] on real frames, from group labels [B, T] in [0, T).
+
+    A label of a real frame is not one of a padded frame.
+    """
+    members = mask.float()
+    sizes = torch.zeros_like(members).scatter_add_(1, groups, members)
+    count = (sizes > 0).sum(dim=1, keepdim=True)
+    return members / (sizes.gather(1, groups) * count).clamp_min(1)
+
+
+def _runs(starts: Tensor) -> Tensor:
+    """Labels [B, T] of runs from starts [B, T - 1], which say whether frames 1, 2, ... begin a run."""
+    return torch.nn.functional.pad(starts.cumsum(dim=1), (1, 0))
+
+
+def _agreement(batch: Batch) -> Tensor:
+    """Whether frame t and t + 1 have the same index, [B, T - 1, G]; padding never agrees with a real frame."""
+    same = batch.codes[:, 1:] == batch.codes[:, :-1]
+    return same & batch.mask[:, 1:, None]
+
+
+@register("VQ-Squash-AND", family="partition", kind="weights", source=_PAPER + " (a)", needs_codes=True)
+def squash_and(batch: Batch) -> Tensor:
+    """Groups are runs of neighbours whose index tuples are all equal."""
+    return group_weights(_runs(~_agreement(batch).all(dim=2)), batch.mask)
+
+
+@register("VQ-Squash-OR", family="partition", kind="weights", source=_PAPER + " (b)", needs_codes=True)
+def squash_or(batch: Batch) -> Tensor:
+    """Groups are chains of neighbours, each pair of which agrees in at least one codebook."""
+    return group_weights(_runs(~_agreement(batch).any(dim=2)), batch.mask)
+
+
+@register(
+    "VQ-Squash-OR@code",
+    family="partition",
+    kind="weights",
+    source="published code of arXiv 2304.03940",
+    needs_codes=True,
+)
+def squash_or_code(batch: Batch) -> Tensor:
+    """Groups are runs whose frames all agree with the run's first frame in at least one codebook."""
+    return group_weights(first_frame_runs(batch), batch.mask)
+
+
+@register("VQ-AllSquash-AND", family="partition", kind="weights", source=_PAPER + " (c)", needs_codes=True)
+def all_squash_and(batch: Batch) -> Tensor:
+    """Groups are frames of equal index tuples, anywhere in the utterance."""
+    return group_weights(ranks(batch.tuples), batch.mask)
+
+
+@register("VQ-AllSquash-OR", family="partition", kind="weights", source=_PAPER + " (d)", needs_codes=True)
+def all_squash_or(batch: Batch) -> Tensor:
+    """Groups are connected components of frames, linked where they agree in at least one codebook."""
+    return group_weights(connected_components(batch).labels, batch.mask)

@@ -1,0 +1,85 @@
+"""Probability methods: rare code indices weigh more.
+
+Paper: arXiv 2304.03940, section 3. ``n_g(v)`` counts index v of codebook g in the utterance, ``N_g(v)`` in the
+training set, ``p`` is the joint probability of an index tuple over the training set.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from s3prl_vqpool.pooling.batch import Batch
+from s3prl_vqpool.pooling.counts import Counts
+from s3prl_vqpool.pooling.registry import register
+
+_PAPER = "arXiv 2304.03940"
+
+
+def _normalised(weights: Tensor, mask: Tensor) -> Tensor:
+    weights = weights.masked_fill(~mask, 0)
+    return (weights / weights.sum(dim=1, keepdim=True)).float()
+
+
+def _local_counts(batch: Batch) -> Tensor:
+    """``sum_g n_g(q[t, g])``, float32 [B, T]; exact up to 2**24."""
+    ones = torch.ones(batch.mask.shape, device=batch.mask.device)
+    total = torch.zeros_like(ones)
+    for index, width in batch.entries:
+        total += ones.new_zeros(ones.shape[0], width).scatter_add_(1, index, ones).gather(1, index)
+    return total
+
+
+def _global_counts(batch: Batch, counts: Counts) -> Tensor:
+    """``sum_g N_g(q[t, g])``, float64 [B, T]; an index that never occurred in training counts as 1."""
+    found = counts.of_entries(batch.codes).clamp_min(1)  # [B, T, G]
+    return found.sum(dim=2).double()
+
+
+@register(
+    "VQ-SIF",
+    family="probability",
+    kind="weights",
+    source=_PAPER,
+    needs_codes=True,
+    needs_statistics=True,
+    options=("counts", "a"),
+)
+def sif(batch: Batch, counts: Counts, a: float) -> Tensor:
+    """``a / (p(q_t) + a)``, normalised; a tuple that never occurred in training has p = 0."""
+    p = counts.of_tuples(batch.codes).double() / counts.frames
+    return _normalised(a / (p + a), batch.mask)
+
+
+@register("VQ-LP", family="probability", kind="weights", source=_PAPER, needs_codes=True)
+def lp(batch: Batch) -> Tensor:
+    """``1 / sum_g n_g(q[t, g])``, normalised."""
+    return _normalised(1 / _local_counts(batch), batch.mask)
+
+
+@register(
+    "VQ-GP",
+    family="probability",
+    kind="weights",
+    source=_PAPER,
+    needs_codes=True,
+    needs_statistics=True,
+    options=("counts",),
+)
+def gp(batch: Batch, counts: Counts) -> Tensor:
+    """``1 / sum_g N_g(q[t, g])``, normalised."""
+    return _normalised(1 / _global_counts(batch, counts), batch.mask)
+
+
+@register(
+    "VQ-BP",
+    family="probability",
+    kind="weights",
+    source=_PAPER,
+    needs_codes=True,
+    needs_statistics=True,
+    options=("counts",),
+)
+def bp(batch: Batch, counts: Counts) -> Tensor:
+    """VQ-LP's weight times VQ-GP's, normalised."""
+    return _normalised(1 / (_local_counts(batch) * _global_counts(batch, counts)), batch.mask)

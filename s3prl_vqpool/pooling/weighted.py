@@ -1,0 +1,42 @@
+"""The weighted sum that every pooling ends in, and AP, whose weights are equal."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from s3prl_vqpool.errors import InputError
+from s3prl_vqpool.pooling.batch import check_frames
+
+
+def pool(frames: Tensor, w: Tensor) -> Tensor:
+    """Weighted sum of each utterance's frames: ``v_b = sum_t w[b, t] * frames[b, t]``.
+
+    A frame of weight 0 does not count, whatever it holds: NaN and infinity in padding do not leak, into the
+    result or into gradients.
+
+    Args:
+        frames: [B, T, D], floating dtype.
+        w: [B, T], on the device of ``frames``, as from :func:`weights`.
+
+    Returns:
+        [B, D], in the dtype of ``frames``.
+
+    Raises:
+        InputError: shapes that do not fit.
+    """
+    check_frames(frames, frames.shape[-1])
+    if w.shape != frames.shape[:2]:
+        raise InputError(f"Expected weights [B, T] = {list(frames.shape[:2])}, but got {list(w.shape)}.")
+    w = w.to(frames.dtype)
+    if not w.requires_grad:
+        pooled = torch.bmm(w.unsqueeze(1), frames).squeeze(1)
+        # Masking first would copy all frames; a NaN in padding is rare and shows in the sum.
+        if pooled.isfinite().all():
+            return pooled
+    return torch.bmm(w.unsqueeze(1), frames.masked_fill((w == 0).unsqueeze(2), 0)).squeeze(1)
+
+
+def uniform(mask: Tensor) -> Tensor:
+    """Equal weights float32 [B, T] of the real frames in ``mask`` [B, T]."""
+    return mask.float() / mask.sum(dim=1, keepdim=True)
