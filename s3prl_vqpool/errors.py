@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -22,3 +23,14 @@ def unknown_name(kind: str, name: str, choices: Iterable[str], full_list: bool =
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
     listing = f" Known: {', '.join(known)}." if full_list or not close else ""
     return InputError(f"Unknown {kind} {name!r}.{hint}{listing}")
+
+
+def report(error: InputError) -> int:
+    """Print an InputError as one line on stderr; the exit code for it, 2."""
+    print(f"error: {one_line(error)}", file=sys.stderr)
+    return 2
+
+
+def one_line(error: InputError) -> str:
+    """The message, also of an error that a DataLoader worker raised and torch wrapped into its traceback."""
+    return str(error).strip().splitlines()[-1].removeprefix(f"{__name__}.{InputError.__name__}: ")

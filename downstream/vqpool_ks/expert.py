@@ -1,0 +1,29 @@
+"""Keyword spotting on Speech Commands, with pooling by codes; S3PRL's downstream/speech_commands otherwise."""
+
+from __future__ import annotations
+
+from s3prl_vqpool import corpora
+from s3prl_vqpool.corpora.speech_commands import GAIN_DB
+from s3prl_vqpool.expert import UtteranceExpert
+
+
+class DownstreamExpert(UtteranceExpert):
+    """12 classes (``classes: v1``), or all 35 words of Speech Commands v2 (``classes: all35``)."""
+
+    log_name = "speech_commands"
+    predicted_splits = ("train", "dev", "test")
+    drop_last = True
+    gain_db = GAIN_DB
+
+    def load_corpus(self) -> corpora.Corpus:
+        return corpora.speech_commands(
+            self.datarc["speech_commands_root"],
+            self.datarc.get("speech_commands_test_root"),
+            self.datarc.get("classes", "v1"),
+        )
+
+    def batch_size(self, split: str) -> int:
+        return self.datarc["batch_size"]
+
+    def training_weights(self) -> list[float]:
+        return [utterance.weight for utterance in self.corpus.splits["train"]]

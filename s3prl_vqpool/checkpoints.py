@@ -1,0 +1,98 @@
+"""Checkpoints are data: tensors, plain containers and S3PRL's own `argparse.Namespace`, nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .errors import InputError
+
+#: What S3PRL's runner puts into a checkpoint beside tensors and plain containers: `Args`.
+SAFE_GLOBALS: list[Any] = [argparse.Namespace]
+
+
+class DamagedCheckpoint(InputError):
+    """A file that is not, or not wholly, what `torch.save` wrote."""
+
+
+_WANTED = re.compile(r"GLOBAL ([\w.]+)")
+
+
+def load(path: str | Path, required: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A checkpoint's dict, tensors memory-mapped, read with ``weights_only=True``.
+
+    Args:
+        path: a file that `torch.save` wrote.
+        required: keys that the dict must hold.
+
+    Raises:
+        InputError: no such file, truncated, not a checkpoint, a key is missing, or the file wants to
+            import something beyond `SAFE_GLOBALS` (the name is given; nothing of it is run).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint.")
+    try:
+        with torch.serialization.safe_globals(SAFE_GLOBALS):
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+    except pickle.UnpicklingError as error:
+        wanted = _WANTED.search(str(error))
+        if wanted:
+            raise InputError(
+                f"{path}: refused, it asks to import {wanted[1]}; checkpoints may hold tensors and plain data only."
+            ) from error
+        raise DamagedCheckpoint(f"{path}: not a checkpoint that torch.save wrote, or damaged.") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+        raise DamagedCheckpoint(f"{path}: damaged or truncated, torch cannot read it.") from error
+    missing = [key for key in required if not isinstance(state, dict) or key not in state]
+    if missing:
+        raise InputError(f"{path}: not the checkpoint expected here, it has no {', '.join(map(repr, missing))}.")
+    return state
+
+
+def _is_zip(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(2) == b"PK"
+
+
+def fetch(url: str, refresh: bool = False) -> Path:
+    """The local copy of a checkpoint, downloaded into S3PRL's cache on first use.
+
+    S3PRL keeps a download that ended early as if it were whole (s3prl/util/download.py); here the copy is
+    read once before it is used, and a damaged one is removed.
+
+    Args:
+        url: http or https address.
+        refresh: download again even if there is a copy.
+
+    Raises:
+        InputError: no network, no such file, or the download was cut short.
+    """
+    from s3prl.util.download import urls_to_filepaths
+
+    way_out = f"Copy the file here by other means and use: -u wav2vec2_vq_local -k PATH/{Path(url).name}"
+    try:
+        path = Path(urls_to_filepaths(url, refresh=refresh))
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(f"{url}: cannot be downloaded ({_reason(error)}). {way_out}") from error
+    try:
+        load(path)
+    except DamagedCheckpoint as error:
+        size = path.stat().st_size
+        path.unlink()
+        raise InputError(
+            f"{url}: the download ended early or is no checkpoint ({size} bytes); the copy was removed, "
+            f"run again. {way_out}"
+        ) from error
+    return path
+
+
+def _reason(error: Exception) -> str:
+    """The innermost cause in one line: `requests` wraps it several times."""
+    cause: BaseException = error.__context__ or error
+    return " ".join(str(getattr(cause, "reason", None) or cause).split()) or type(cause).__name__

@@ -1,0 +1,253 @@
+"""What the four downstream experts share: S3PRL's interface over a corpus, a linear head and the codes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader
+
+from . import audio, codes, pooling
+from .corpora import Corpus, UtteranceDataset, collate
+from .errors import InputError, unknown_name
+from .heads import MEAN, PooledLinear, poolings
+from .sampling import TrainingSampler
+
+
+class UtteranceExpert(nn.Module):
+    """An utterance classification expert for S3PRL's runner; a task's expert says what is particular to it.
+
+    Interface, log lines, prediction files, config keys and parameter names are those of S3PRL's own experts
+    (s3prl/downstream/{speech_commands,voxceleb1,fluent_commands,emotion}/expert.py). Different on purpose: the
+    training order is seeded by (seed, epoch) and shared by rank, dev is not resampled, the best score is updated
+    in place (s3prl#374), files are written whole, and the random state of the process is left alone.
+
+    Args:
+        upstream_dim: size of a hidden state.
+        downstream_expert: the config's section of that name, with `datarc` and `modelrc`. The class names are
+            recorded in it, and so in every checkpoint: evaluating on a corpus with other classes is refused,
+            and `-m inference` needs no corpus.
+        expdir: experiment folder.
+        mode: S3PRL's `-m`.
+        seed: S3PRL's `--seed`.
+        downstream_variant: S3PRL's `-v`.
+    """
+
+    #: TensorBoard prefix and the name of the loss in it, as S3PRL's expert has them.
+    log_name: str
+    loss_name = "loss"
+    #: Splits whose predictions are written, and the suffix of those files.
+    predicted_splits: tuple[str, ...] = ("dev", "test")
+    prediction_suffix = "txt"
+    #: Whether an incomplete last training batch is left out.
+    drop_last = False
+    #: Gain that audio is read with, in dB.
+    gain_db = 0.0
+
+    def __init__(
+        self,
+        upstream_dim: int,
+        downstream_expert: dict[str, Any],
+        expdir: str,
+        mode: str = "train",
+        seed: int = 0,
+        downstream_variant: str | None = None,
+        **_: Any,
+    ) -> None:
+        super().__init__()
+        self.datarc, modelrc = downstream_expert["datarc"], dict(downstream_expert["modelrc"])
+        self.expdir, self.seed, self.variant = Path(expdir), seed, downstream_variant
+        self.corpus = None if mode == "inference" and "classes" in downstream_expert else self.load_corpus()
+        self._datasets: dict[str, UtteranceDataset] = {}
+        self.classes = _agreed_classes(downstream_expert, self.corpus)
+        self.pooling_name = modelrc.pop("pooling")
+        projector_dim = modelrc.pop("projector_dim")
+        if modelrc:
+            raise InputError(
+                f"modelrc has {', '.join(map(repr, modelrc))}, which this head does not know: "
+                "it takes projector_dim and pooling."
+            )
+        self.method = _method(self.pooling_name)
+        self.projector = nn.Linear(upstream_dim, projector_dim)
+        self.model = PooledLinear(projector_dim, sum(map(len, self.classes)), self.method)
+        self.register_buffer("best_score", torch.zeros(1))
+
+    # ------------------------------------------------------------------------------ particular to a task
+    def load_corpus(self) -> Corpus:
+        """The task's corpus, from `datarc`."""
+        raise NotImplementedError
+
+    def batch_size(self, split: str) -> int:
+        """Utterances per batch of a split, from `datarc`."""
+        return self.datarc["train_batch_size" if split == "train" else "eval_batch_size"]
+
+    def prediction_line(self, utterance: str, names: Sequence[str]) -> str:
+        """One line of a prediction file, from the utterance's id and a class name per slot."""
+        return " ".join([utterance, *names])
+
+    def max_samples(self, split: str) -> int | None:
+        """Longest piece of an utterance that is read, in samples; None for all of it."""
+        return None
+
+    def preload(self) -> bool:
+        """Whether the audio is read once and kept in memory."""
+        return False
+
+    def training_weights(self) -> list[float] | None:
+        """Sampling weight of each training utterance, or None to take each once an epoch."""
+        return None
+
+    def prediction_stem(self, split: str) -> str:
+        """What the names of a split's prediction files begin with."""
+        return split
+
+    # --------------------------------------------------------------------------------- S3PRL's interface
+    def get_dataloader(self, split: str, epoch: int = 0) -> DataLoader:
+        """Batches of (wavs, labels, ids, weights); training batches in the order of (seed, epoch)."""
+        dataset, batch_size = self.dataset(split), self.batch_size(split)
+        loader: dict[str, Any] = {}
+        if split == "train":
+            loader["sampler"] = TrainingSampler(len(dataset), self.training_weights(), self.seed, epoch)
+            loader["drop_last"] = self.drop_last
+            if self.drop_last and len(loader["sampler"]) < batch_size:
+                raise InputError(
+                    f"The training set has {len(dataset)} utterances, not one batch of {batch_size} per process: "
+                    "lower datarc.batch_size."
+                )
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            num_workers=self.datarc["num_workers"],
+            collate_fn=collate,
+            **loader,
+        )
+
+    def forward(
+        self,
+        split: str,
+        features: list[Tensor],
+        labels: Sequence[Sequence[int]],
+        utterances: Sequence[str],
+        weights: Sequence[float],
+        records: dict[str, list],
+        **_: Any,
+    ) -> Tensor:
+        """Loss of a batch (the sum over slots of the mean cross-entropy); appends to ``records``.
+
+        Args:
+            features: B tensors [T_i, D] from S3PRL's Featurizer.
+            labels: a class index per slot, for each utterance.
+        """
+        logits = self.logits(features)
+        targets = torch.as_tensor(labels, device=logits.device)  # [B, slots]
+        per_slot = logits.split([len(names) for names in self.classes], dim=1)
+        loss = torch.stack([F.cross_entropy(slot, targets[:, k]) for k, slot in enumerate(per_slot)]).sum()
+        predicted = torch.stack([slot.argmax(dim=1) for slot in per_slot], dim=1)
+        records[self.loss_name].append(loss.item())
+        records["acc"] += (predicted == targets).all(dim=1).float().tolist()
+        records["weight"] += weights
+        records["filename"] += utterances
+        records["predict"] += self._names(predicted)
+        records["truth"] += self._names(targets)
+        return loss
+
+    def log_records(
+        self, split: str, records: dict[str, list], logger: Any, global_step: int, **_: Any
+    ) -> list[str]:
+        """Log the averages and write the predictions; names of the checkpoints to save (dev-best.ckpt or none)."""
+        accuracy = _average(records["acc"], None if split == "train" else records["weight"])
+        for key, average in (("acc", accuracy), (self.loss_name, _average(records[self.loss_name]))):
+            logger.add_scalar(f"{self.log_name}/{split}-{key}", average, global_step=global_step)
+        print(f"{split} acc: {accuracy}")
+        lines = [f"{split} at step {global_step}: {accuracy}\n"]
+        save_names = []
+        if split == "dev" and accuracy > self.best_score.item():
+            self.best_score.fill_(accuracy)
+            lines.append(f"New best on {split} at step {global_step}: {accuracy}\n")
+            save_names.append(f"{split}-best.ckpt")
+        with open(self.expdir / "log.log", "a") as file:
+            file.writelines(lines)
+        if split in self.predicted_splits:
+            for kind in ("predict", "truth"):
+                path = self.expdir / f"{self.prediction_stem(split)}_{kind}.{self.prediction_suffix}"
+                rows = zip(records["filename"], records[kind])
+                _write_whole(path, "".join(self.prediction_line(*row) + "\n" for row in rows))
+        return save_names
+
+    def load_audio(self, path: str | Path) -> Tensor:
+        """One file for `-m inference`: float32 [samples] at 16 kHz."""
+        return torch.from_numpy(audio.read(path, gain_db=self.gain_db))
+
+    def inference(self, features: list[Tensor], filenames: list[str]) -> None:
+        """Print the label of each utterance (S3PRL's `-m inference -t FILE`)."""
+        per_slot = self.logits(features).split([len(names) for names in self.classes], dim=1)
+        predicted = torch.stack([slot.argmax(dim=1) for slot in per_slot], dim=1)
+        for filename, names in zip(filenames, self._names(predicted)):
+            print(self.prediction_line(filename, names))
+
+    # ---------------------------------------------------------------------------------------------- inside
+    def logits(self, features: list[Tensor]) -> Tensor:
+        """[B, sum of the slots' classes] from B tensors [T_i, D]."""
+        frames = [len(feature) for feature in features]
+        needs_codes = self.method != MEAN and pooling.method(self.method).needs_codes
+        batch = codes.require(frames, self.method) if needs_codes else codes.take(frames)
+        padded = pad_sequence(features, batch_first=True)
+        return self.model(self.projector(padded), torch.tensor(frames, device=padded.device), batch)
+
+    def dataset(self, split: str) -> UtteranceDataset:
+        """The utterances of a split; made once, so that what is preloaded stays."""
+        if self.corpus is None or split not in self.corpus.splits:
+            raise unknown_name("split", split, self.corpus.splits if self.corpus else ())
+        if split not in self._datasets:
+            self._datasets[split] = UtteranceDataset(
+                self.corpus.splits[split], self.gain_db, self.max_samples(split), self.preload()
+            )
+        return self._datasets[split]
+
+    def _names(self, indices: Tensor) -> list[tuple[str, ...]]:
+        rows = indices.tolist()
+        return [tuple(names[k] for names, k in zip(self.classes, row)) for row in rows]
+
+
+def _method(name: str) -> str:
+    if name.lower() == MEAN:
+        return MEAN
+    try:
+        return pooling.method(name).name
+    except InputError as error:
+        raise unknown_name("pooling", name, poolings()) from error
+
+
+def _agreed_classes(section: dict[str, Any], corpus: Corpus | None) -> tuple[tuple[str, ...], ...]:
+    """The corpus's class names, recorded in the config section; those of the checkpoint must be the same."""
+    recorded = section.get("classes")
+    if corpus is not None:
+        found = [list(names) for names in corpus.classes]
+        if recorded is not None and recorded != found:
+            raise InputError(
+                f"The checkpoint was trained on other classes ({_summary(recorded)}) than this corpus has "
+                f"({_summary(found)}): evaluate it on the corpus it was trained on."
+            )
+        section["classes"] = recorded = found
+    return tuple(tuple(names) for names in recorded or ())
+
+
+def _summary(classes: list[list[str]]) -> str:
+    return "; ".join(f"{len(names)}: {', '.join(names[:3])}, ..." for names in classes)
+
+
+def _average(values: list[float], weights: list[float] | None = None) -> float:
+    weights = weights or [1.0] * len(values)
+    return sum(value * weight for value, weight in zip(values, weights)) / sum(weights)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    os.replace(temporary, path)

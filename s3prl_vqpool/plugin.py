@@ -1,0 +1,68 @@
+"""Puts this project's upstreams on `s3prl.hub` and its downstreams below `s3prl.downstream`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+from . import compat
+
+_PACKAGE = Path(__file__).resolve().parent
+_upstreams: dict[str, Callable] = {}
+_downstreams: list[str] = []
+
+
+def folder(name: str) -> Path:
+    """`downstream`, `upstream_expert` or `configs`: inside the installed package, or beside it in a checkout."""
+    installed = _PACKAGE / name
+    return installed if installed.is_dir() else _PACKAGE.parent / name
+
+
+def register() -> None:
+    """Make S3PRL find the upstreams and downstreams of this project; further calls change nothing.
+
+    `s3prl.upstream` and `s3prl.downstream` get our folders on their ``__path__``, so the experts there are
+    ordinary modules of S3PRL's tree; every public function of a ``hubconf.py`` becomes a name of `s3prl.hub`.
+    """
+    if _upstreams:
+        return
+    compat.apply()
+    import s3prl.downstream
+    import s3prl.hub
+    import s3prl.upstream
+
+    for package, name in ((s3prl.upstream, "upstream_expert"), (s3prl.downstream, "downstream")):
+        package.__path__.append(str(folder(name)))
+    for path in sorted(folder("upstream_expert").glob("*/hubconf.py")):
+        hubconf = importlib.import_module(f"s3prl.upstream.{path.parent.name}.hubconf")
+        for name, entry in entries(hubconf).items():
+            setattr(s3prl.hub, name, entry)
+            _upstreams[name] = entry
+    for path in sorted(folder("downstream").glob("*/expert.py")):
+        _downstreams.append(path.parent.name)
+
+
+def entries(hubconf: ModuleType) -> dict[str, Callable]:
+    """The upstream entries of a hubconf module: its own public functions."""
+    return {
+        name: value
+        for name, value in vars(hubconf).items()
+        if not name.startswith("_") and callable(value) and value.__module__ == hubconf.__name__
+    }
+
+
+def upstreams() -> dict[str, Callable]:
+    """The upstreams that publish codes: names as for `-u`, and the functions that make them."""
+    return dict(_upstreams)
+
+
+def downstreams() -> list[str]:
+    """Names of this project's downstreams, as for `-d`."""
+    return list(_downstreams)
+
+
+def default_config(downstream: str) -> Path:
+    """The default `-c` of one of `downstreams()`."""
+    return folder("downstream") / downstream / "config.yaml"

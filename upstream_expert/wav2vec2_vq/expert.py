@@ -1,0 +1,65 @@
+"""wav2vec 2.0 with its codes: S3PRL's own upstream expert, plus the indices of its quantizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from s3prl.upstream.wav2vec2.expert import UpstreamExpert as _Wav2Vec2
+from torch import Tensor, nn
+
+from s3prl_vqpool import checkpoints
+from s3prl_vqpool.errors import InputError
+from s3prl_vqpool.upstream import WithCodes
+
+
+class UpstreamExpert(WithCodes, _Wav2Vec2):
+    """S3PRL's wav2vec 2.0 expert whose result also holds ``codes`` and ``code_lengths``.
+
+    The code of frame t in codebook g is the argmax over ``quantizer.weight_proj(z_t)``, with z the layer-normed
+    CNN output of the very forward pass that gave the hidden states, before masking, without Gumbel noise
+    (arXiv 2304.03940, section 3). Base-size models normalise the first convolution over time (GroupNorm), so
+    there both hidden states and codes of an utterance depend on the padding of its batch, as in S3PRL.
+
+    Args:
+        ckpt: path of a checkpoint that S3PRL converted (keys task_cfg, model_cfg, model_weight).
+
+    Raises:
+        InputError: the checkpoint is damaged, not a converted one, or holds no quantizer.
+    """
+
+    def __init__(self, ckpt: str, **kwargs: Any) -> None:
+        _require_quantizer(ckpt)
+        super().__init__(ckpt, **kwargs)
+        quantizer = self.model.quantizer
+        self.codebook_sizes = (quantizer.num_vars,) * quantizer.groups
+        self._latents: Tensor | None = None
+        self.model.layer_norm.register_forward_hook(self._keep_latents)
+
+    def _keep_latents(self, module: nn.Module, args: tuple, output: Tensor) -> None:
+        self._latents = output.detach()
+
+    def code_lengths(self, samples: Sequence[int]) -> list[int]:
+        lengths = list(samples)
+        for layer in self.model.feature_extractor.conv_layers:
+            (kernel,), (stride,) = layer[0].kernel_size, layer[0].stride
+            lengths = [(length - kernel) // stride + 1 for length in lengths]
+        return lengths
+
+    @torch.no_grad()
+    def quantize(self, result: dict[str, Any]) -> Tensor:
+        latents, self._latents = self._latents, None
+        quantizer = self.model.quantizer
+        with torch.autocast(latents.device.type, enabled=False):
+            logits = quantizer.weight_proj(latents.to(quantizer.vars.dtype))
+        return logits.unflatten(-1, (quantizer.groups, quantizer.num_vars)).argmax(dim=-1)
+
+
+def _require_quantizer(ckpt: str) -> None:
+    weights = checkpoints.load(ckpt, required=("task_cfg", "model_cfg", "model_weight"))["model_weight"]
+    if "quantizer.vars" not in weights:
+        raise InputError(
+            f"{ckpt}: this wav2vec 2.0 has no quantizer (fine-tuned checkpoints drop it), so there are no codes: "
+            "use the pre-trained checkpoint, or S3PRL's wav2vec2_custom with a downstream that needs no codes."
+        )
