@@ -252,7 +252,7 @@ def _checkpoint_allowlist() -> None:
     "torch.cuda.amp.autocast",
     "torch 2.4",
     "S3PRL's runner calls the deprecated name at every step, which warns",
-    lambda: torch.__version__ >= "2.4",
+    lambda: torch.__version__ >= "2.6",
 )
 def _quiet_autocast() -> None:
     import warnings

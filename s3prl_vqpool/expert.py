@@ -63,17 +63,16 @@ class UtteranceExpert(nn.Module):
         super().__init__()
         self.datarc, modelrc = downstream_expert["datarc"], dict(downstream_expert["modelrc"])
         self.expdir, self.seed, self.variant = Path(expdir), seed, downstream_variant
-        self.corpus = None if mode == "inference" and "classes" in downstream_expert else self.load_corpus()
-        self._datasets: dict[str, UtteranceDataset] = {}
-        self.classes = _agreed_classes(downstream_expert, self.corpus)
-        self.pooling_name = modelrc.pop("pooling")
+        self.method = _method(modelrc.pop("pooling"))
         projector_dim = modelrc.pop("projector_dim")
         if modelrc:
             raise InputError(
                 f"modelrc has {', '.join(map(repr, modelrc))}, which this head does not know: "
                 "it takes projector_dim and pooling."
             )
-        self.method = _method(self.pooling_name)
+        self.corpus = None if mode == "inference" and "classes" in downstream_expert else self.load_corpus()
+        self._datasets: dict[str, UtteranceDataset] = {}
+        self.classes = _agreed_classes(downstream_expert, self.corpus)
         self.projector = nn.Linear(upstream_dim, projector_dim)
         self.model = PooledLinear(projector_dim, sum(map(len, self.classes)), self.method)
         self.register_buffer("best_score", torch.zeros(1))
