@@ -6,7 +6,7 @@
 [[0.1666666716337204, 0.1666666716337204, 0.1666666716337204, 0.5]]
 """
 
-from s3prl_vqpool.pooling import attention, linear, moments, partition, probability
+from s3prl_vqpool.pooling import attention, moments, partition, probability  # noqa: F401 (they register)
 from s3prl_vqpool.pooling.api import build, weights
 from s3prl_vqpool.pooling.counts import Counts, counts
 from s3prl_vqpool.pooling.linear import LinearMap, SoftDecay, Whitening

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from s3prl_vqpool.pooling.batch import check_frames, check_lengths, frame_mask
 from s3prl_vqpool.pooling.registry import register
 
-_PAPER = "arXiv 2304.03940, section 4"
+_PAPER = "arXiv 2304.03940, Table 2"
 
 
 def _masked(frames: Tensor, lengths: Tensor, dim: int) -> tuple[Tensor, Tensor]:
@@ -51,7 +51,7 @@ class _SelfAttentive(nn.Module):
 class SelfAttentivePooling(_SelfAttentive):
     """``w @ H`` with ``w = softmax(tanh(H W + b) a)`` over real frames: [B, D].
 
-    Source: arXiv 2304.03940, section 4.
+    Source: arXiv 2304.03940, Table 2.
     """
 
     def __init__(self, dim: int) -> None:
@@ -69,7 +69,7 @@ class SelfAttentivePooling(_SelfAttentive):
 class AttentiveStatisticsPooling(_SelfAttentive):
     """Mean and ``sqrt(max(w @ H^2 - mean^2, 1e-5))`` under SAP's weights, concatenated: [B, 2 D].
 
-    Source: arXiv 2304.03940, section 4.
+    Source: arXiv 2304.03940, Table 2.
     """
 
     def __init__(self, dim: int) -> None:
@@ -84,10 +84,10 @@ class AttentiveStatisticsPooling(_SelfAttentive):
 
 @register("VAP", family="attention", kind="learned", source=_PAPER, output_multiple=2, options=("hidden",))
 class VectorAttentivePooling(nn.Module):
-    """Mean and standard deviation (variance at least 1e-12) under weights per channel, concatenated: [B, 2 D].
+    """Mean and deviation (variance at least 1e-12) under weights per channel, concatenated: [B, 2 D].
 
     ``softmax_t(conv_2(tanh(conv_1(H))))``, both convolutions 1x1, D -> hidden -> D.
-    Parameters are named and shaped as in the published code. Source: arXiv 2304.03940, section 4.
+    Parameters are named and shaped as in the published code. Source: arXiv 2304.03940, Table 2.
     """
 
     def __init__(self, dim: int, hidden: int = 128) -> None:

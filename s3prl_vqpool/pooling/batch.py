@@ -45,10 +45,10 @@ def frame_mask(lengths: Tensor, frames: int) -> Tensor:
     return torch.arange(frames, device=lengths.device) < lengths.unsqueeze(1)
 
 
-def check_frames(frames: Tensor, dim: int) -> None:
-    """Raises InputError unless ``frames`` is a floating [B, T, dim] with B, T >= 1."""
-    if frames.ndim != 3 or 0 in frames.shape[:2] or frames.shape[2] != dim:
-        raise InputError(f"Expected frames [B, T, {dim}], but got {list(frames.shape)}.")
+def check_frames(frames: Tensor, dim: int | None = None) -> None:
+    """Raises InputError unless ``frames`` is a floating [B, T, D] with B, T >= 1 and D = ``dim``."""
+    if frames.ndim != 3 or 0 in frames.shape[:2] or dim not in (None, frames.shape[2]):
+        raise InputError(f"Expected frames [B, T, {dim or 'D'}], but got {list(frames.shape)}.")
     if not frames.is_floating_point():
         raise InputError(f"Expected frames of a floating dtype, but got {frames.dtype}.")
 
@@ -70,7 +70,9 @@ def check_code_shape(codes: Tensor) -> None:
         raise InputError(f"Expected codes of an integer dtype, but got {codes.dtype}.")
 
 
-def _check_range(codes: Tensor, mask: Tensor, sizes: tuple[int, ...] | None) -> tuple[Tensor, tuple[int, ...]]:
+def _check_range(
+    codes: Tensor, mask: Tensor, sizes: tuple[int, ...] | None
+) -> tuple[Tensor, tuple[int, ...]]:
     """Codes with 0 on padding, and the highest index of each codebook, plus 1."""
     codes = codes.long().masked_fill(~mask.unsqueeze(2), 0)
     flat = codes.flatten(0, 1)

@@ -26,7 +26,9 @@ class Held(nn.Module):
         for name, tensor in tensors.items():
             setattr(self, name, tensor.detach().to(getattr(self, name).device, copy=True))
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
         present = {name: state_dict[prefix + name] for name in self._held if prefix + name in state_dict}
         self.hold(**present)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -81,8 +81,8 @@ class _LinearPooling(Held):
         return LinearMap(self.name, self.mean, self.factor)(average)
 
 
-def _decomposed(vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Checked ``vectors`` [N, D] as float64, singular values and right singular vectors [D, n] that are not 0."""
+def _checked(vectors: Tensor) -> Tensor:
+    """``vectors`` [N, D] as float64."""
     if vectors.ndim != 2 or 0 in vectors.shape or not vectors.is_floating_point():
         raise InputError(
             f"Expected AP vectors [N, D] of a floating dtype, but got {list(vectors.shape)} {vectors.dtype}."
@@ -90,11 +90,15 @@ def _decomposed(vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if not vectors.isfinite().all():
         row = int((~vectors.isfinite()).any(dim=1).nonzero()[0])
         raise InputError(f"Expected finite AP vectors, but the one at index {row} is not.")
-    vectors = vectors.detach().double()
+    return vectors.detach().double()
+
+
+def _decomposed(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Singular values [n] and right singular vectors [D, n] of [N, D] that are not 0."""
     _, values, right = torch.linalg.svd(vectors, full_matrices=False)
     # Below this a direction of the data is rounding error of float32 vectors, of any magnitude.
     kept = values > values.max() * max(vectors.shape) * torch.finfo(torch.float32).eps
-    return vectors, values[kept], right[kept].T
+    return values[kept], right[kept].T
 
 
 @register(
@@ -124,14 +128,13 @@ class Whitening(_LinearPooling):
         Raises:
             InputError: a wrong shape, or a vector that is not finite.
         """
-        check = vectors if vectors.ndim != 2 else vectors - vectors.double().mean(dim=0)
-        centred, values, right = _decomposed(check)
-        largest = right.gather(0, right.abs().argmax(dim=0, keepdim=True))
-        right = right * largest.sign()
-        dim = centred.shape[1]
-        factor = torch.zeros(dim, dim, dtype=torch.float64, device=vectors.device)
+        vectors = _checked(vectors)
+        mean = vectors.mean(dim=0)
+        values, right = _decomposed(vectors - mean)
+        right = right * right.gather(0, right.abs().argmax(dim=0, keepdim=True)).sign()
+        factor = vectors.new_zeros(len(mean), len(mean))
         factor[:, : len(values)] = right / values
-        return LinearMap("Whitening", vectors.double().mean(dim=0).float(), factor.float())
+        return LinearMap("Whitening", mean.float(), factor.float())
 
 
 @register(
@@ -162,7 +165,7 @@ class SoftDecay(_LinearPooling):
         Raises:
             InputError: a wrong shape, or a vector that is not finite.
         """
-        _, values, right = _decomposed(vectors)
+        values, right = _decomposed(_checked(vectors))
         alpha = -0.6
         softened = -torch.log(1 - alpha * (values + alpha) + 1e-7) / alpha
         if len(values):

@@ -25,7 +25,7 @@ def pool(frames: Tensor, w: Tensor) -> Tensor:
     Raises:
         InputError: shapes that do not fit.
     """
-    check_frames(frames, frames.shape[-1])
+    check_frames(frames)
     if w.shape != frames.shape[:2]:
         raise InputError(f"Expected weights [B, T] = {list(frames.shape[:2])}, but got {list(w.shape)}.")
     w = w.to(frames.dtype)

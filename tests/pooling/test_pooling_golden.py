@@ -8,7 +8,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from s3prl_vqpool.pooling import Counts, LinearMap, SoftDecay, Whitening, build, method, methods, pool, weights
+from s3prl_vqpool.pooling import (
+    Counts,
+    LinearMap,
+    SoftDecay,
+    Whitening,
+    build,
+    method,
+    methods,
+    pool,
+    weights,
+)
 
 GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "golden" / "pooling.safetensors"
 STORED_AS = {"VQ-SIF": "VQ-SIF.a1e-3", "VQ-Squash-OR@code": "VQ-Squash-OR.code"}

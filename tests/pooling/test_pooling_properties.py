@@ -190,9 +190,7 @@ def test_pool_duplicating_every_frame_changes_nothing(name, batch):
     frames = torch.randn(*batch_codes.shape[:2], 3, generator=torch.Generator().manual_seed(0))
     once = pool(frames, weights(name, batch_codes, lengths, counts=seen))
     twice = weights(name, batch_codes.repeat_interleave(2, dim=1), lengths * 2, counts=seen)
-    torch.testing.assert_close(
-        pool(frames.repeat_interleave(2, dim=1), twice), once, rtol=1e-5, atol=1e-6
-    )
+    torch.testing.assert_close(pool(frames.repeat_interleave(2, dim=1), twice), once, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
