@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import pickle
 import re
 from pathlib import Path
@@ -36,28 +37,47 @@ def load(path: str | Path, required: tuple[str, ...] = ()) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint.")
+        problem = "is a folder, name the checkpoint in it" if path.is_dir() else "no such checkpoint"
+        raise InputError(f"{path}: {problem}.")
     torch.serialization.add_safe_globals(SAFE_GLOBALS)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except pickle.UnpicklingError as error:
         wanted = _WANTED.search(str(error))
-        if wanted:
+        if wanted and not _ends_with(path, wanted[1]):
             raise InputError(
                 f"{path}: refused, it asks to import {wanted[1]}; checkpoints may hold tensors and plain data only."
             ) from error
         raise DamagedCheckpoint(f"{path}: not a checkpoint that torch.save wrote, or damaged.") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        TypeError,
+    ) as error:
         raise DamagedCheckpoint(f"{path}: damaged or truncated, torch cannot read it.") from error
     missing = [key for key in required if not isinstance(state, dict) or key not in state]
     if missing:
-        raise InputError(f"{path}: not the checkpoint expected here, it has no {', '.join(map(repr, missing))}.")
+        raise InputError(
+            f"{path}: not the checkpoint expected here, it has no {', '.join(map(repr, missing))}."
+        )
     return state
 
 
 def _is_zip(path: Path) -> bool:
     with open(path, "rb") as file:
         return file.read(2) == b"PK"
+
+
+def _ends_with(path: Path, name: str) -> bool:
+    """Whether a file in torch's old format was cut inside this ``module\\nname``: that is no wish to import it."""
+    with open(path, "rb") as file:
+        file.seek(-min(path.stat().st_size, len(name) + 2), os.SEEK_END)
+        return name.rstrip(".").encode() in file.read().replace(b"\n", b".")
 
 
 def fetch(url: str, refresh: bool = False) -> Path:
