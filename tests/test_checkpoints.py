@@ -1,0 +1,150 @@
+"""Reading checkpoints: S3PRL's own come back as written, damaged ones and code are refused in one line."""
+
+import argparse
+import io
+import os
+import pickle
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+
+from s3prl_vqpool import checkpoints
+from s3prl_vqpool.checkpoints import DamagedCheckpoint
+from s3prl_vqpool.errors import InputError
+
+
+def s3prl_state() -> dict:
+    """What S3PRL's runner saves: tensors, optimiser state, its arguments as a Namespace, its config as dicts."""
+    torch.manual_seed(0)
+    model = torch.nn.Linear(4, 3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    model(torch.randn(2, 4)).sum().backward()
+    optimizer.step()
+    return {
+        "Optimizer": optimizer.state_dict(),
+        "Step": 7,
+        "Epoch": 1,
+        "Args": argparse.Namespace(upstream="wav2vec2_vq", local_rank=None, seed=1337, verbose=False),
+        "Config": {"downstream_expert": {"datarc": {"batch_size": 32}, "modelrc": {"pooling": "VQ-LP"}}},
+        "Downstream": OrderedDict(model.state_dict()),
+        "Featurizer": {"weights": torch.zeros(13)},
+    }
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy format"])
+def test_checkpoint_comes_back_as_s3prl_wrote_it(tmp_path: Path, zipped: bool) -> None:
+    state, path = s3prl_state(), tmp_path / "states-7.ckpt"
+    torch.save(state, path, _use_new_zipfile_serialization=zipped)
+    loaded = checkpoints.load(path, required=("Args", "Config", "Optimizer"))
+    assert loaded.keys() == state.keys()
+    assert loaded["Args"] == state["Args"]
+    assert loaded["Config"] == state["Config"]
+    assert (loaded["Step"], loaded["Epoch"]) == (7, 1)
+    torch.testing.assert_close(loaded["Downstream"], state["Downstream"], rtol=0, atol=0)
+    torch.testing.assert_close(loaded["Optimizer"]["state"], state["Optimizer"]["state"], rtol=0, atol=0)
+    assert loaded["Optimizer"]["param_groups"] == state["Optimizer"]["param_groups"]
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy format"])
+@pytest.mark.parametrize("kept", [0.001, 0.1, 0.5, 0.9, 0.999])
+def test_checkpoint_cut_short_is_damaged(tmp_path: Path, zipped: bool, kept: float) -> None:
+    whole, path = io.BytesIO(), tmp_path / "cut.ckpt"
+    torch.save(s3prl_state(), whole, _use_new_zipfile_serialization=zipped)
+    path.write_bytes(whole.getvalue()[: int(len(whole.getvalue()) * kept)])
+    with pytest.raises(DamagedCheckpoint) as refusal:
+        checkpoints.load(path)
+    assert str(refusal.value).startswith(f"{path}: ")
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"PK",
+        b"\x80",
+        b"hello, I am a text file\n" * 40,
+        b"<!DOCTYPE html><html>404</html>",
+        bytes(range(256)) * 9,
+    ],
+    ids=["empty", "zip magic alone", "pickle magic alone", "text", "web page", "bytes"],
+)
+def test_other_files_are_damaged_in_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "other.pt"
+    path.write_bytes(content)
+    with pytest.raises(DamagedCheckpoint) as refusal:
+        checkpoints.load(path)
+    assert str(refusal.value).startswith(f"{path}: ")
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+def test_missing_file_and_folder_are_refused_but_not_damaged(tmp_path: Path) -> None:
+    for path, problem in ((tmp_path / "none.pt", "no such checkpoint"), (tmp_path, "is a folder")):
+        with pytest.raises(InputError, match=problem) as refusal:
+            checkpoints.load(path)
+        assert str(refusal.value).startswith(f"{path}: ")
+        assert not isinstance(refusal.value, DamagedCheckpoint)
+
+
+class RunsCommand:
+    """Unpickled as a call of os.system."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self) -> tuple:
+        return os.system, (self.command,)
+
+
+def write_evil(path: Path, canary: Path, written: str) -> None:
+    evil = {"Args": argparse.Namespace(seed=0), "Downstream": RunsCommand(f"touch {canary}")}
+    if written.startswith("protocol"):
+        path.write_bytes(pickle.dumps(evil, protocol=int(written.split()[1])))
+    else:
+        torch.save(evil, path, _use_new_zipfile_serialization=written == "zip")
+
+
+@pytest.mark.parametrize("written", ["zip", "legacy format", "protocol 2 without torch"])
+def test_pickle_that_runs_code_is_refused_unrun_with_the_name(tmp_path: Path, written: str) -> None:
+    path, canary = tmp_path / "evil.ckpt", tmp_path / "canary"
+    write_evil(path, canary, written)
+    with pytest.raises(InputError) as refusal:
+        checkpoints.load(path)
+    assert not canary.exists()
+    message = str(refusal.value)
+    assert message.startswith(f"{path}: refused, it asks to import {os.system.__module__}.system;")
+    assert len(message.splitlines()) == 1
+    assert not isinstance(refusal.value, DamagedCheckpoint)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol 4")
+def test_pickle_of_a_protocol_that_torch_does_not_read_is_not_run(tmp_path: Path) -> None:
+    path, canary = tmp_path / "evil.ckpt", tmp_path / "canary"
+    write_evil(path, canary, "protocol 4 without torch")
+    with pytest.raises(DamagedCheckpoint):
+        checkpoints.load(path)
+    assert not canary.exists()
+    with open(path, "rb") as file:  # the canary does sing where the pickle is trusted
+        pickle.load(file)  # noqa: S301
+    assert canary.exists()
+
+
+def test_namespace_is_no_way_around_the_allowlist(tmp_path: Path) -> None:
+    path, canary = tmp_path / "evil.ckpt", tmp_path / "canary"
+    torch.save({"Args": argparse.Namespace(seed=RunsCommand(f"touch {canary}"))}, path)
+    with pytest.raises(InputError, match="refused, it asks to import"):
+        checkpoints.load(path)
+    assert not canary.exists()
+
+
+def test_missing_keys_are_named_but_not_damage(tmp_path: Path) -> None:
+    path = tmp_path / "half.ckpt"
+    torch.save({"Args": argparse.Namespace()}, path)
+    with pytest.raises(InputError, match=r"it has no 'Config', 'Downstream'\.$") as refusal:
+        checkpoints.load(path, required=("Args", "Config", "Downstream"))
+    assert not isinstance(refusal.value, DamagedCheckpoint)
+    torch.save(torch.zeros(3), path)
+    with pytest.raises(InputError, match=r"it has no 'Args'\.$"):
+        checkpoints.load(path, required=("Args",))
