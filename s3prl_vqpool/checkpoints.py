@@ -8,6 +8,8 @@ import pickle
 import re
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import torch
 
@@ -84,14 +86,14 @@ def fetch(url: str, refresh: bool = False) -> Path:
     """The local copy of a checkpoint, downloaded into S3PRL's cache on first use.
 
     S3PRL keeps a download that ended early as if it were whole (s3prl/util/download.py); here the copy is
-    read once before it is used, and a damaged one is removed.
+    read once before it is used, and one that `load` refuses is removed.
 
     Args:
         url: http or https address.
         refresh: download again even if there is a copy.
 
     Raises:
-        InputError: no network, no such file, or the download was cut short.
+        InputError: no network, no such file, the download was cut short, or `load` refuses the file.
     """
     from s3prl.util.download import urls_to_filepaths
 
@@ -105,14 +107,33 @@ def fetch(url: str, refresh: bool = False) -> Path:
     except DamagedCheckpoint as error:
         size = path.stat().st_size
         path.unlink()
-        raise InputError(
-            f"{url}: the download ended early or is no checkpoint ({size} bytes); the copy was removed, "
-            f"run again. {way_out}"
-        ) from error
+        problem = (
+            f"the download ended early or is no checkpoint ({size} bytes); the copy was removed, run again"
+        )
+        refusal = _http_error(url)
+        if refusal:
+            problem = f"cannot be downloaded ({refusal})"
+        raise InputError(f"{url}: {problem}. {way_out}") from error
+    except InputError as error:
+        path.unlink()
+        raise InputError(f"{url}: {str(error).removeprefix(f'{path}: ')}") from error
     return path
+
+
+def _http_error(url: str) -> str:
+    """The server's refusal, "" if it has none: S3PRL saves the page of a refusal as if it were the file."""
+    try:
+        urlopen(Request(url, method="HEAD"), timeout=10).close()
+    except HTTPError as error:
+        return f"{error.code} {error.reason}"
+    except OSError:
+        pass
+    return ""
 
 
 def _reason(error: Exception) -> str:
     """The innermost cause in one line: `requests` wraps it several times."""
     cause: BaseException = error.__context__ or error
+    if isinstance(cause, HTTPError):
+        return f"{cause.code} {cause.reason}"
     return " ".join(str(getattr(cause, "reason", None) or cause).split()) or type(cause).__name__
