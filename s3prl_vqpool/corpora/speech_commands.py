@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -66,7 +66,7 @@ def _twelve_classes(root: Path, test_root: Path) -> Corpus:
             f"{root / BACKGROUND}: no .wav files. Expected the noise recordings for the class _silence_."
         )
     words = _words(root)
-    silence = [_silence(path, frames=audio.SAMPLE_RATE) for path in background]
+    silence = [_silence(path) for path in background]
     train = _balanced(words["train"], silence, len(silence))
     dev = _balanced(words["dev"], [second for path in background for second in _seconds(path)], len(silence))
     return Corpus(
@@ -109,8 +109,8 @@ def _id(path: Path) -> str:
     return "-".join(path.parts[-2:])
 
 
-def _silence(path: Path, frames: int, start: int | None = None, suffix: str = "") -> Utterance:
-    return Utterance(path, (_INDEX["_silence_"],), _id(path) + suffix, start=start, frames=frames)
+def _silence(path: Path, start: int | None = None, suffix: str = "", weight: float = 1.0) -> Utterance:
+    return Utterance(path, (_INDEX["_silence_"],), _id(path) + suffix, weight, start, audio.SAMPLE_RATE)
 
 
 def _seconds(path: Path) -> Iterator[Utterance]:
@@ -120,15 +120,20 @@ def _seconds(path: Path) -> Iterator[Utterance]:
             f"{path}: shorter than one second. Expected background noise of at least 1 s for _silence_."
         )
     for second in range(whole):
-        yield _silence(path, audio.SAMPLE_RATE, second * audio.SAMPLE_RATE, f"#{second}")
+        yield _silence(path, second * audio.SAMPLE_RATE, f"#{second}", 1 / whole)
 
 
 def _balanced(words: list[Utterance], silence: list[Utterance], silence_files: int) -> list[Utterance]:
-    """Weights that sum, per class, to the length of S3PRL's list (``silence_files`` of it silence)."""
+    """Weights that sum, per class, to the length of S3PRL's list (``silence_files`` of it silence).
+
+    Within a class each file has the same weight, in dev shared by the seconds of it.
+    """
     utterances = words + silence
-    counts = Counter(utterance.label for utterance in utterances)
+    counts: dict[tuple[int, ...], float] = defaultdict(float)
+    for utterance in utterances:
+        counts[utterance.label] += utterance.weight
     mass = len(words) + silence_files
-    return [replace(utterance, weight=mass / counts[utterance.label]) for utterance in utterances]
+    return [replace(u, weight=u.weight * mass / counts[u.label]) for u in utterances]
 
 
 def _test_set(root: Path) -> Iterator[Utterance]:
