@@ -1,0 +1,213 @@
+"""Corpora, tiny checkpoints, and S3PRL's runner as a process of its own.
+
+Run as a script, this file is the server behind `run`: it imports S3PRL once and forks for each command.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = ROOT / "run_downstream.py"
+sys.path[:0] = [str(Path(__file__).parent), str(ROOT)]
+
+#: One thread each: the runs are tiny, and the machine is shared.
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+}
+SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a run of the script left: exit code and output."""
+
+    rc: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one line that a mistake gives; the run must have ended so, without a traceback."""
+        lines = [line for line in self.err.splitlines() if line.startswith("error: ")]
+        assert self.rc == 2, self.report
+        assert len(lines) == 1, self.report
+        assert self.err.rstrip().endswith(lines[0]), self.report
+        assert "Traceback" not in self.err + self.out, self.report
+        return lines[0].removeprefix("error: ")
+
+    @property
+    def report(self) -> str:
+        return f"exit code {self.rc}\n--- stdout\n{self.out[-3000:]}\n--- stderr\n{self.err[-6000:]}"
+
+    def ok(self) -> Ran:
+        assert self.rc == 0, self.report
+        return self
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[subprocess.Popen]:
+    """A process that has imported S3PRL and forks to run the script."""
+    process = subprocess.Popen(
+        [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+    yield process
+    process.stdin.close()
+    process.wait(SECONDS)
+
+
+@pytest.fixture
+def run(server: subprocess.Popen, tmp_path: Path) -> Run:
+    """`run(*argv, cwd=..., env=...)`: run_downstream.py in a fresh process, by default in an empty folder."""
+    default = tmp_path / "cwd"
+
+    def run(*argv: object, cwd: Path | None = None, env: dict[str, str] | None = None) -> Ran:
+        cwd = cwd or default
+        cwd.mkdir(exist_ok=True)
+        out, err = tmp_path / "stdout.txt", tmp_path / "stderr.txt"
+        request = {
+            "argv": [str(SCRIPT), *map(str, argv)],
+            "cwd": str(cwd),
+            "env": env or {},
+            "out": str(out),
+            "err": str(err),
+        }
+        print(json.dumps(request), file=server.stdin, flush=True)
+        answer = server.stdout.readline()
+        assert answer, "the server of the runs has died"
+        return Ran(int(answer), out.read_text(errors="replace"), err.read_text(errors="replace"))
+
+    return run
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen]]:
+    """`start(*argv, cwd=...)`: run_downstream.py in the background, as a user starts it; killed at the end."""
+    started = []
+
+    def start(*argv: object, cwd: Path) -> subprocess.Popen:
+        cwd.mkdir(exist_ok=True)
+        command = [sys.executable, str(SCRIPT), *map(str, argv)]
+        with open(tmp_path / f"started{len(started)}.txt", "w") as log:
+            process = subprocess.Popen(command, cwd=cwd, env=ENVIRONMENT, stdout=log, stderr=log)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="session")
+def options() -> Callable[..., list[str]]:
+    """`options(datarc, ..., total_steps=4)`: `-o` for datarc entries and for entries of the runner's section."""
+
+    def options(
+        *datarc: dict[str, object], modelrc: dict[str, object] | None = None, **runner: object
+    ) -> list[str]:
+        expert = "config.downstream_expert"
+        entries = [f"{expert}.datarc.{key}={value}" for each in datarc for key, value in each.items()]
+        entries += [f"{expert}.modelrc.{key}={value}" for key, value in (modelrc or {}).items()]
+        entries += [f"config.runner.{key}={value}" for key, value in runner.items()]
+        return ["-o", ",,".join(entries)]
+
+    return options
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Callable[..., Any]:
+    """`build(task, datarc, pooling=..., **arguments)`: one of our experts with its default config."""
+    from s3prl_vqpool import plugin
+
+    def build(
+        task: str, datarc: dict[str, Any], pooling: str = "VQ-LP", upstream_dim: int = 12, **arguments: Any
+    ) -> Any:
+        config = yaml.safe_load(plugin.default_config(f"vqpool_{task}").read_text())
+        section = config["downstream_expert"]
+        section["datarc"].update(num_workers=0, **datarc)
+        section["modelrc"].update(projector_dim=8, pooling=pooling, **arguments.pop("modelrc", {}))
+        expert = importlib.import_module(f"s3prl.downstream.vqpool_{task}.expert").DownstreamExpert
+        arguments = {"downstream_expert": section, "expdir": str(tmp_path), "seed": 1337, **arguments}
+        return expert(upstream_dim, **arguments)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """The small embedded corpora: datarc entries by task."""
+    from s3prl_vqpool.corpora.synthetic import synthesise
+
+    return synthesise(tmp_path_factory.mktemp("synthetic"), size="small")
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """The real speech beside the project: datarc entries by task; skips where it is absent."""
+    from real_speech import datarc, lay_out
+
+    return datarc(lay_out(tmp_path_factory.mktemp("real"), "ks", "sid", "ic", "er"))
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Tiny wav2vec 2.0: `large` (LayerNorm: nothing depends on the batch) and `base` (GroupNorm over time)."""
+    from tiny import BASE, LARGE, converted_checkpoint
+
+    folder = tmp_path_factory.mktemp("checkpoints")
+    return {
+        "large": converted_checkpoint(folder / "large.pt", LARGE),
+        "base": converted_checkpoint(folder / "base.pt", BASE),
+    }
+
+
+def serve() -> None:
+    """Fork for each request on stdin, and answer with the exit code; the child goes on as the script."""
+    importlib.import_module("s3prl_vqpool.run_downstream")
+    importlib.import_module("s3prl.run_downstream")
+
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for line in iter(sys.stdin.readline, ""):
+        request = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            become(request)
+            return
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), file=answers, flush=True)
+
+
+def become(request: dict) -> None:
+    os.environ.update(request["env"])
+    os.chdir(request["cwd"])
+    for descriptor, name in ((0, os.devnull), (1, request["out"]), (2, request["err"])):
+        file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, descriptor)
+        os.close(file)
+    sys.argv = request["argv"]
+    sys.path[0] = str(ROOT)
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    serve()
