@@ -74,7 +74,7 @@ def _rows(root: Path, table: Path) -> Iterator[tuple[int, Path, tuple[str, ...]]
             yield reader.line_num, path, tuple(values[1:])
     except csv.Error as error:
         raise InputError(
-            f"{table}, line {reader.line_num}: malformed CSV ({error}). Expected {_PURPOSE}."
+            f"{table}, after line {reader.line_num}: malformed CSV ({error}). Expected {_PURPOSE}."
         ) from error
     if missing:
         raise missing_files(table, missing, total)
