@@ -4,11 +4,17 @@ Importing this package registers the upstreams and downstreams with S3PRL. `s3pr
 alone and can be used where S3PRL is not installed.
 """
 
+import warnings
 from importlib.util import find_spec
+
+from .errors import InputError
 
 __version__ = "0.1.0"
 
 if find_spec("s3prl") is not None:
     from .plugin import register
 
-    register()
+    try:
+        register()
+    except (InputError, ImportError, OSError) as error:
+        warnings.warn(f"not registered with S3PRL ({error}); `vqpool doctor` says more", stacklevel=2)

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 
-from . import audio, codes, pooling
+from . import audio, codes, statistics
 from .corpora import Corpus, UtteranceDataset, collate
 from .errors import InputError, unknown_name
-from .heads import MEAN, PooledLinear, poolings
+from .heads import SuperbHead, method_of
 from .sampling import TrainingSampler
 
+MODELRC = ("projector_dim", "pooling", "pooling_options", "pooling_statistics")
 
-class UtteranceExpert(nn.Module):
+
+class UtteranceExpert(SuperbHead):
     """An utterance classification expert for S3PRL's runner; a task's expert says what is particular to it.
 
     Interface, log lines, prediction files, config keys and parameter names are those of S3PRL's own experts
@@ -37,7 +41,13 @@ class UtteranceExpert(nn.Module):
         mode: S3PRL's `-m`.
         seed: S3PRL's `--seed`.
         downstream_variant: S3PRL's `-v`.
+
+    Raises:
+        InputError: a key of `datarc` or `modelrc` that is missing or unknown, an unknown pooling, a corpus that
+            is not as it should be, or one with other classes than the checkpoint's.
     """
+
+    best_score: Tensor
 
     #: TensorBoard prefix and the name of the loss in it, as S3PRL's expert has them.
     log_name: str
@@ -60,21 +70,24 @@ class UtteranceExpert(nn.Module):
         downstream_variant: str | None = None,
         **_: Any,
     ) -> None:
-        super().__init__()
-        self.datarc, modelrc = downstream_expert["datarc"], dict(downstream_expert["modelrc"])
-        self.expdir, self.seed, self.variant = Path(expdir), seed, downstream_variant
-        self.method = _method(modelrc.pop("pooling"))
-        projector_dim = modelrc.pop("projector_dim")
-        if modelrc:
-            raise InputError(
-                f"modelrc has {', '.join(map(repr, modelrc))}, which this head does not know: "
-                "it takes projector_dim and pooling."
-            )
-        self.corpus = None if mode == "inference" and "classes" in downstream_expert else self.load_corpus()
+        section = Section("config.downstream_expert", downstream_expert)
+        modelrc = Section("config.downstream_expert.modelrc", section["modelrc"], MODELRC)
+        method_of(modelrc["pooling"])
+        self.datarc = Section("config.downstream_expert.datarc", section["datarc"], self._default_datarc())
+        self.variant = downstream_variant
+        corpus = None if mode == "inference" and "classes" in downstream_expert else self.load_corpus()
+        classes = _agreed_classes(downstream_expert, corpus)
+        super().__init__(
+            upstream_dim,
+            modelrc["projector_dim"],
+            sum(map(len, classes)),
+            modelrc["pooling"],
+            modelrc.get("pooling_options"),
+        )
+        self.corpus, self.classes = corpus, classes
+        self.expdir, self.seed = Path(expdir), seed
+        self.statistics_path = modelrc.get("pooling_statistics")
         self._datasets: dict[str, UtteranceDataset] = {}
-        self.classes = _agreed_classes(downstream_expert, self.corpus)
-        self.projector = nn.Linear(upstream_dim, projector_dim)
-        self.model = PooledLinear(projector_dim, sum(map(len, self.classes)), self.method)
         self.register_buffer("best_score", torch.zeros(1))
 
     # ------------------------------------------------------------------------------ particular to a task
@@ -143,7 +156,7 @@ class UtteranceExpert(nn.Module):
             features: B tensors [T_i, D] from S3PRL's Featurizer.
             labels: a class index per slot, for each utterance.
         """
-        logits = self.logits(features)
+        logits = self._logits_of(features)
         targets = torch.as_tensor(labels, device=logits.device)  # [B, slots]
         per_slot = logits.split([len(names) for names in self.classes], dim=1)
         loss = torch.stack([F.cross_entropy(slot, targets[:, k]) for k, slot in enumerate(per_slot)]).sum()
@@ -185,20 +198,30 @@ class UtteranceExpert(nn.Module):
 
     def inference(self, features: list[Tensor], filenames: list[str]) -> None:
         """Print the label of each utterance (S3PRL's `-m inference -t FILE`)."""
-        per_slot = self.logits(features).split([len(names) for names in self.classes], dim=1)
+        per_slot = self._logits_of(features).split([len(names) for names in self.classes], dim=1)
         predicted = torch.stack([slot.argmax(dim=1) for slot in per_slot], dim=1)
         for filename, names in zip(filenames, self._names(predicted)):
             print(self.prediction_line(filename, names))
 
-    # ---------------------------------------------------------------------------------------------- inside
-    def logits(self, features: list[Tensor]) -> Tensor:
-        """[B, sum of the slots' classes] from B tensors [T_i, D]."""
-        frames = [len(feature) for feature in features]
-        needs_codes = self.method != MEAN and pooling.method(self.method).needs_codes
-        batch = codes.require(frames, self.method) if needs_codes else codes.take(frames)
-        padded = pad_sequence(features, batch_first=True)
-        return self.model(self.projector(padded), torch.tensor(frames, device=padded.device), batch)
+    def prepare(self, upstream: nn.Module, featurizer: nn.Module) -> None:
+        """Before step 1: give the pooling its training statistics, if it needs any and has none yet.
 
+        They come from `modelrc.pooling_statistics` or, left out, from one pass over the training set, which is
+        stored in the experiment folder. From then on they are part of every checkpoint.
+        """
+        if self.lacks_statistics:
+            self.set_statistics(
+                statistics.obtain(
+                    self.model.method,
+                    upstream,
+                    featurizer,
+                    self.dataset("train"),
+                    given=self.statistics_path,
+                    stored=self.expdir / "pooling_statistics.safetensors",
+                )
+            )
+
+    # ---------------------------------------------------------------------------------------------- inside
     def dataset(self, split: str) -> UtteranceDataset:
         """The utterances of a split; made once, so that what is preloaded stays."""
         if self.corpus is None or split not in self.corpus.splits:
@@ -209,18 +232,37 @@ class UtteranceExpert(nn.Module):
             )
         return self._datasets[split]
 
+    def _logits_of(self, features: list[Tensor]) -> Tensor:
+        """[B, sum of the slots' classes] from B tensors [T_i, D]."""
+        frames = [len(feature) for feature in features]
+        needed = self.model.method.name if self.model.method.needs_codes else None
+        batch = codes.take(frames) if needed is None else codes.require(frames, needed)
+        padded = pad_sequence(features, batch_first=True)
+        return self.logits(padded, torch.tensor(frames, device=padded.device), batch)
+
+    def _default_datarc(self) -> list[str]:
+        beside = Path(sys.modules[type(self).__module__].__file__ or "").with_name("config.yaml")
+        return list(yaml.safe_load(beside.read_text())["downstream_expert"]["datarc"])
+
     def _names(self, indices: Tensor) -> list[tuple[str, ...]]:
         rows = indices.tolist()
         return [tuple(names[k] for names, k in zip(self.classes, row)) for row in rows]
 
 
-def _method(name: str) -> str:
-    if name.lower() == MEAN:
-        return MEAN
-    try:
-        return pooling.method(name).name
-    except InputError as error:
-        raise unknown_name("pooling", name, poolings()) from error
+class Section(dict[str, Any]):
+    """A section of the config; a missing key is an InputError, and so is one that is not ``known``."""
+
+    def __init__(self, name: str, values: dict[str, Any], known: Sequence[str] | None = None) -> None:
+        super().__init__(values)
+        self.name = name
+        for key in values:
+            if known is not None and key not in known:
+                raise unknown_name(f"key in {name}:", key, known)
+
+    def __missing__(self, key: str) -> Any:
+        raise InputError(
+            f"{self.name} has no {key!r}: add it to the config, or give -o {self.name}.{key}=VALUE."
+        )
 
 
 def _agreed_classes(section: dict[str, Any], corpus: Corpus | None) -> tuple[tuple[str, ...], ...]:

@@ -36,14 +36,15 @@ class KMeansCodebooks:
     def quantize(self, frames: Tensor) -> Tensor:
         """Nearest centroid of each frame in each codebook: int64 [..., G] of frames [..., D].
 
-        ``argmin |x - c|^2 = argmax (x . c - |c|^2 / 2)``: one matrix product per codebook, at full precision
-        also under autocast.
+        ``argmin |x - c|^2 = argmax (x . c - |c|^2 / 2)``: one matrix product per codebook, in float32 or
+        better, also under autocast.
         """
         nearest = []
         with torch.autocast(frames.device.type, enabled=False):
             for centroids, (start, stop) in zip(self.centroids, self.columns):
-                entries = centroids.to(frames)
-                scores = frames[..., start:stop] @ entries.T - entries.square().sum(dim=1) / 2
+                columns = frames[..., start:stop].to(torch.promote_types(frames.dtype, centroids.dtype))
+                entries = centroids.to(columns)
+                scores = columns @ entries.T - entries.square().sum(dim=1) / 2
                 nearest.append(scores.argmax(dim=-1))
         return torch.stack(nearest, dim=-1)
 

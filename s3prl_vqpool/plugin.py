@@ -34,7 +34,8 @@ def register() -> None:
     import s3prl.upstream
 
     for package, name in ((s3prl.upstream, "upstream_expert"), (s3prl.downstream, "downstream")):
-        package.__path__.append(str(folder(name)))
+        if str(folder(name)) not in package.__path__:
+            package.__path__.append(str(folder(name)))
     for path in sorted(folder("upstream_expert").glob("*/hubconf.py")):
         hubconf = importlib.import_module(f"s3prl.upstream.{path.parent.name}.hubconf")
         for name, entry in entries(hubconf).items():

@@ -11,7 +11,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from unittest.mock import patch
 
@@ -23,7 +23,8 @@ from .errors import InputError, report, unknown_name
 
 EXAMPLE = """example:
   run_downstream.py -m train -n ks_vqlp -u wav2vec2_vq -d vqpool_ks \\
-      -o config.downstream_expert.datarc.speech_commands_root=/data/sc,,config.downstream_expert.datarc.speech_commands_test_root=/data/sc_test
+      -o "config.downstream_expert.datarc.speech_commands_root=/data/sc,,\
+          config.downstream_expert.datarc.speech_commands_test_root=/data/sc_test"
   run_downstream.py -m evaluate -e result/downstream/ks_vqlp/dev-best.ckpt
   run_downstream.py -m inference -e result/downstream/ks_vqlp/dev-best.ckpt -t one.wav
 """
@@ -35,9 +36,15 @@ def main(argv: list[str] | None = None) -> int:
         plugin.register()
         from s3prl import run_downstream
 
+        from .runner import Runner
+
         argv = _prepare(list(sys.argv[1:] if argv is None else argv))
-        with patch.object(sys, "argv", [sys.argv[0], *argv]), _no_leftovers(_expdir(argv)):
-            compat.write_checkpoints_whole()
+        compat.write_checkpoints_whole()
+        with (
+            patch.object(sys, "argv", [sys.argv[0], *argv]),
+            patch.object(run_downstream, "Runner", Runner),
+            _no_leftovers(_expdir(argv)),
+        ):
             run_downstream.main()
     except InputError as error:
         return report(error)
@@ -61,10 +68,8 @@ def s3prl_parser() -> argparse.ArgumentParser:
         raise Built
 
     with patch.object(argparse.ArgumentParser, "parse_args", stop):
-        try:
+        with suppress(Built):
             get_downstream_args()
-        except Built:
-            pass
     parser = captured[0]
     parser.prog, parser.epilog = "run_downstream.py", EXAMPLE
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -86,7 +91,9 @@ def _prepare(argv: list[str]) -> list[str]:
         checkpoints.load(args.init_ckpt)
     resumed = _resumed_checkpoint(args)
     if resumed:
-        _check_resumed(args, checkpoints.load(resumed, required=("Args", "Config", "Featurizer", "Downstream")), resumed)
+        _check_resumed(
+            args, checkpoints.load(resumed, required=("Args", "Config", "Featurizer", "Downstream")), resumed
+        )
     else:
         _check_names(args)
         added += ["-c", str(_config(args))]
@@ -98,9 +105,13 @@ def _device_options(args: argparse.Namespace) -> list[str]:
     local_rank = os.environ.get("LOCAL_RANK") if args.local_rank is None else args.local_rank
     if not torch.cuda.is_available():
         if local_rank is not None:
-            raise InputError("S3PRL's distributed training needs CUDA, which this torch does not see: run one process.")
+            raise InputError(
+                "S3PRL's distributed training needs CUDA, which this torch does not see: run one process."
+            )
         if args.device and args.device.startswith("cuda"):
-            raise InputError(f"--device {args.device}: this torch sees no CUDA device; leave it out to use the CPU.")
+            raise InputError(
+                f"--device {args.device}: this torch sees no CUDA device; leave it out to use the CPU."
+            )
     options = ["--device", "cpu"] if args.device is None and not torch.cuda.is_available() else []
     if args.local_rank is None and local_rank is not None:
         options += ["--local_rank", local_rank]
@@ -128,28 +139,39 @@ def _resumed_checkpoint(args: argparse.Namespace) -> Path | None:
         return Path(past)
     states = sorted(Path(past).glob("states-*.ckpt"), key=lambda path: int(path.stem.split("-")[-1]))
     if not states:
-        raise InputError(f"-e {past}: this folder holds no states-*.ckpt; name a checkpoint file, or start anew with -n.")
+        raise InputError(
+            f"-e {past}: this folder holds no states-*.ckpt; name a checkpoint file, or start anew with -n."
+        )
     return states[-1]
 
 
 def _check_resumed(args: argparse.Namespace, state: dict, path: Path) -> None:
     saved = state["Args"]
-    for option, given, kept in (("-u", args.upstream, saved.upstream), ("-d", args.downstream, saved.downstream)):
+    for option, given, kept in (
+        ("-u", args.upstream, saved.upstream),
+        ("-d", args.downstream, saved.downstream),
+    ):
         if given is not None and given != kept:
-            raise InputError(f"{option} {given}: {path} was trained with {option} {kept}; leave {option} out, or use another -n.")
+            raise InputError(
+                f"{option} {given}: {path} was trained with {option} {kept}; leave {option} out, or use another -n."
+            )
     _check_names(saved)
     if args.mode == "train":
         world = state.get("WorldSize", 1)
         now = int(os.environ.get("WORLD_SIZE", 1))
         if now != world:
-            raise InputError(f"{path}: trained by {world} process(es), now there are {now}; S3PRL resumes with as many.")
+            raise InputError(
+                f"{path}: trained by {world} process(es), now there are {now}; S3PRL resumes with as many."
+            )
 
 
 def _check_names(args: argparse.Namespace) -> None:
     from s3prl import hub
 
     if args.upstream is None or args.downstream is None:
-        raise InputError("-u UPSTREAM and -d DOWNSTREAM are needed to start, e.g. -u wav2vec2_vq -d vqpool_ks.")
+        raise InputError(
+            "-u UPSTREAM and -d DOWNSTREAM are needed to start, e.g. -u wav2vec2_vq -d vqpool_ks."
+        )
     if args.hub == "torch" and args.upstream not in hub.options():
         raise unknown_name("upstream", args.upstream, [*plugin.upstreams(), *hub.options()], full_list=False)
     known = _downstreams()
@@ -172,7 +194,11 @@ def _config(args: argparse.Namespace) -> Path:
     try:
         config = yaml.safe_load(path.read_text())
     except OSError as error:
-        hint = "" if args.config else " S3PRL's wheel carries no configs: take it from S3PRL's repository, and give it with -c."
+        hint = (
+            ""
+            if args.config
+            else " S3PRL's wheel carries no configs: take it from S3PRL's repository, and give it with -c."
+        )
         raise InputError(f"{path}: cannot read this config ({error.strerror}).{hint}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not YAML ({' '.join(str(error).split())}).") from error
@@ -185,9 +211,13 @@ def _config(args: argparse.Namespace) -> Path:
 def _check_new_experiment(args: argparse.Namespace) -> None:
     expdir = Path(_expdir_of(args))
     if args.expname is None and args.expdir is None:
-        raise InputError("-n NAME (result/downstream/NAME) or -p FOLDER is needed: where the experiment is saved.")
+        raise InputError(
+            "-n NAME (result/downstream/NAME) or -p FOLDER is needed: where the experiment is saved."
+        )
     if args.mode == "train" and list(expdir.glob("*.ckpt")):
-        raise InputError(f"{expdir} holds an experiment already: continue it with -a, or choose another -n or -p.")
+        raise InputError(
+            f"{expdir} holds an experiment already: continue it with -a, or choose another -n or -p."
+        )
     if args.mode != "train" and not args.init_ckpt:
         raise InputError(f"-m {args.mode} needs a trained checkpoint: -e EXPDIR/dev-best.ckpt.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,3 +62,15 @@ class WithCodes:
             )
         )
         return result
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the weights that hidden states and codes depend on."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.fingerprinted().items()):
+            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def fingerprinted(self) -> dict[str, Tensor]:
+        """Tensors that `fingerprint` covers."""
+        return self.state_dict()  # type: ignore[attr-defined]

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from s3prl_vqpool import audio
-from s3prl_vqpool.kmeans import KMeansCodebooks
+from s3prl import hub
 from sklearn.cluster import KMeans
 from tqdm import tqdm
 
-from s3prl import hub
+from s3prl_vqpool import audio
+from s3prl_vqpool.kmeans import KMeansCodebooks
 
 COLUMNS = ((0, 13), (13, 39))  # statics; deltas and delta-deltas
 ENTRIES = 64
@@ -55,7 +55,12 @@ def main() -> None:
         fitted = KMeans(ENTRIES, n_init=3, random_state=args.seed).fit(frames[:, start:stop])
         centroids.append(torch.from_numpy(fitted.cluster_centers_.astype(np.float32)))
         print(f"columns {start}:{stop}: mean squared distance {fitted.inertia_ / len(frames):.3f}")
-    identity = {"upstream": "mfcc", "files": str(len(files)), "frames": str(len(frames)), "seed": str(args.seed)}
+    identity = {
+        "upstream": "mfcc",
+        "files": str(len(files)),
+        "frames": str(len(frames)),
+        "seed": str(args.seed),
+    }
     KMeansCodebooks(tuple(centroids), COLUMNS, identity).save(args.output)
     print(f"wrote {args.output}")
 

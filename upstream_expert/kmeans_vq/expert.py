@@ -39,3 +39,6 @@ class UpstreamExpert(WithCodes, _Baseline):
     @torch.no_grad()
     def quantize(self, result: dict[str, Any]) -> Tensor:
         return self.codebooks.quantize(result["hidden_states"][0])
+
+    def fingerprinted(self) -> dict[str, Tensor]:
+        return {f"codebook.{g}": centroids for g, centroids in enumerate(self.codebooks.centroids)}
