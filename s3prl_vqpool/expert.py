@@ -179,7 +179,7 @@ class UtteranceExpert(SuperbHead):
         print(f"{split} acc: {accuracy}")
         lines = [f"{split} at step {global_step}: {accuracy}\n"]
         save_names = []
-        if split == "dev" and accuracy > self.best_score.item():
+        if split == "dev" and accuracy > self.best_score:  # in float32, so that an equal score is no new best
             self.best_score.fill_(accuracy)
             lines.append(f"New best on {split} at step {global_step}: {accuracy}\n")
             save_names.append(f"{split}-best.ckpt")
