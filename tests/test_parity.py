@@ -248,19 +248,20 @@ def test_files_logs_and_best_checkpoints_equal_s3prls(task: str, datarc: dict, p
     """Equal weights here: KS's dev accuracy differs on purpose, see the test of its average below."""
     ours, other = pair(task, datarc[task])
     loggers, saved = (Logger(), Logger()), ([], [])
-    for step, split in enumerate(("train", "dev", "test", "dev", "dev"), start=1):
+    for step, split in enumerate(("train", "dev", "test", "dev", "dev", "dev", "dev"), start=1):
         features, labels, ids, weights = batch_of(ours, split, 40, seed=step)
         weights = (1.0,) * len(ids)
         mine, theirs = defaultdict(list), defaultdict(list)
         other(split, features, for_theirs(labels), ids, records=theirs)
         ours(split, features, labels, ids, weights, records=mine)
         assert mine["acc"] == theirs["acc"]
-        if step in (4, 5):  # all wrong, so no new best; all right, so a new best
-            theirs["acc"] = mine["acc"] = [float(step == 5)] * len(ids)
+        if step > 3:  # none, 7 of 10, again 7 of 10, all are right
+            right = {4: 0.0, 5: 0.7, 6: 0.7, 7: 1.0}[step]
+            theirs["acc"] = mine["acc"] = [float(k < right * len(ids)) for k in range(len(ids))]
         for expert, records, logger, names in zip((ours, other), (mine, theirs), loggers, saved):
             names.append(expert.log_records(split, records=records, logger=logger, global_step=step))
     assert saved[0] == saved[1]
-    assert saved[0][3:] == [[], ["dev-best.ckpt"]]
+    assert saved[0][3:] == [[], ["dev-best.ckpt"], [], ["dev-best.ckpt"]]
     assert loggers[0].scalars == pytest.approx(loggers[1].scalars, abs=1e-6)
     assert_close(ours.best_score, other.best_score)
     written = [{path.name: path for path in Path(expert.expdir).iterdir()} for expert in (ours, other)]
