@@ -1,0 +1,7 @@
+"""`python -m s3prl_vqpool` is `vqpool`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

@@ -1,0 +1,28 @@
+"""`vqpool synthesise`: the embedded corpora, laid out as the four of SUPERB."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..corpora import synthetic
+
+HELP = "Synthesise small corpora with espeak-ng, laid out exactly as the four that SUPERB uses."
+TASKS = ("ks", "sid", "ic", "er")
+EXAMPLE = "vqpool synthesise demo/corpora --tasks ks er"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("out", type=Path, help="folder to lay them out in")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--size", choices=list(synthetic.SIZES), default="default")
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def run(args: argparse.Namespace) -> int:
+    for task, datarc in synthetic.synthesise(args.out, args.tasks, args.size, args.seed).items():
+        override = ",,".join(
+            f"config.downstream_expert.datarc.{key}={value}" for key, value in datarc.items()
+        )
+        print(f'{task}: run_downstream.py -m train -n {task} -u mfcc_vq -d vqpool_{task} -o "{override}"')
+    return 0
