@@ -37,11 +37,12 @@ setup(
         "safetensors",
         "tensorboardX",
         "huggingface_hub",
+        "transformers",
         "tqdm",
     ],
     extras_require={
         "demo": ["espeakng-loader"],
-        "test": ["espeakng-loader", "hypothesis", "pandas", "pytest", "pytest-timeout"],
+        "test": ["espeakng-loader", "hypothesis", "mypy", "pandas", "pytest", "ruff", "types-PyYAML"],
         "recipes": ["scikit-learn"],
         "fairseq": ["fairseq"],
     },

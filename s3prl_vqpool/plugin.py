@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +30,8 @@ def register() -> None:
     if _upstreams:
         return
     compat.apply()
+    # its warning that ESPnet is not installed would head everything that this package prints
+    logging.getLogger("s3prl.upstream.espnet_hubert.expert").setLevel(logging.ERROR)
     import s3prl.downstream
     import s3prl.hub
     import s3prl.upstream

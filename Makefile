@@ -1,0 +1,49 @@
+# `make` lists the targets. Python: `make PYTHON=python3.12 ...`; versions: constraints.txt
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
+PYTHON310 ?= $(firstword $(shell command -v python3.10) $(wildcard $(HOME)/.pyenv/versions/3.10.*/bin/python))
+VENV ?= .venv
+LEGACY := .venv-legacy
+PIP = $(1)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: help demo test lint format test-legacy clean
+.DELETE_ON_ERROR:
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
+
+demo: $(VENV)/.demo ## install, then the main job on synthesised speech: VQ-LP beside mean
+	$(VENV)/bin/vqpool demo --out demo
+
+test: $(VENV)/.test ## install, then all tests
+	$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/.test ## ruff and mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy s3prl_vqpool
+
+format: $(VENV)/.test ## let ruff lay out the code
+	$(VENV)/bin/ruff format .
+
+test-legacy: $(LEGACY)/.test ## the runner's end-to-end tests on the older stack (Python 3.10, torch 2.5.1)
+	$(LEGACY)/bin/python -m pytest tests/test_runner.py tests/test_real_speech.py tests/test_compat.py
+
+clean: ## remove what make has made
+	rm -rf $(VENV) $(LEGACY) demo build dist *.egg-info
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(VENV)/bin/python setup.py constraints.txt
+	$(call PIP,$(VENV)) -e ".[demo]"
+	touch $@
+
+$(VENV)/.test: $(VENV)/bin/python setup.py constraints.txt
+	$(call PIP,$(VENV)) -e ".[demo,test]"
+	touch $@
+
+$(LEGACY)/.test: setup.py constraints.txt
+	@test -n "$(PYTHON310)" || { echo "no Python 3.10 found: make test-legacy PYTHON310=/path/to/python3.10"; exit 2; }
+	$(PYTHON310) -m venv $(LEGACY)
+	$(call PIP,$(LEGACY)) -e ".[demo,test]" catalyst librosa sox
+	touch $@
