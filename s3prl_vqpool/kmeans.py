@@ -62,8 +62,18 @@ class KMeansCodebooks:
         try:
             with safetensors.safe_open(str(path), framework="pt") as file:
                 identity = dict(file.metadata() or {})
-                pairs = [pair.split(":") for pair in identity.pop("columns").split(",")]
-                centroids = tuple(file.get_tensor(f"codebook.{g}") for g in range(len(pairs)))
-        except (OSError, KeyError, safetensors.SafetensorError) as error:
+                columns = tuple(_columns(text) for text in identity.pop("columns").split(","))
+                centroids = tuple(file.get_tensor(f"codebook.{g}") for g in range(len(columns)))
+            for entries, (start, stop) in zip(centroids, columns):
+                if entries.ndim != 2 or entries.size(1) != stop - start:
+                    raise ValueError(f"a codebook of shape {list(entries.shape)} for columns {start}:{stop}")
+        except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
             raise InputError(f"{path}: not a file of k-means codebooks ({error}).") from error
-        return cls(centroids, tuple((int(start), int(stop)) for start, stop in pairs), identity)
+        return cls(centroids, columns, identity)
+
+
+def _columns(text: str) -> tuple[int, int]:
+    start, separator, stop = text.partition(":")
+    if not (separator and start.isdecimal() and stop.isdecimal()):
+        raise ValueError(f"columns {text!r}, expected START:STOP")
+    return int(start), int(stop)

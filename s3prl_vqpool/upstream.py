@@ -45,7 +45,7 @@ class WithCodes:
             if length < self.min_frames:
                 raise InputError(
                     f"Utterance {index} of the batch has {samples[index]} samples, too short for "
-                    f"{self.min_frames} frame(s) of {type(self).__module__.split('.')[-2]}: leave it out."
+                    f"{self.min_frames} frame(s) of {type(self).__module__.split('.')[-2:][0]}: leave it out."
                 )
         result = super().__call__(wavs, *args, **kwargs)  # type: ignore[misc]
         frames = result["hidden_states"][0].size(1)
