@@ -53,7 +53,7 @@ def weights(
         InputError: an unknown name, a pooling without a weight per frame, missing counts, a wrong shape or
             dtype, a length outside [1, T], a code outside its codebook. One line, which names the first one.
 
-    Source: arXiv 2304.03940, section 3 and Figure 1.
+    Source: arXiv 2304.03940, Figure 1 and Table 1.
     """
     known = method(name)
     if known.kind != "weights":
@@ -125,8 +125,7 @@ def build(
 
 
 def _without_codes(lengths: Tensor, frames: int) -> Batch:
-    mask = frame_mask(lengths, frames)
-    return Batch(lengths, mask, mask.new_empty(*mask.shape, 0, dtype=torch.int64), ())
+    return Batch(lengths, frame_mask(lengths, frames), (), ())
 
 
 class WeightPooling(Held):

@@ -72,20 +72,20 @@ def check_code_shape(codes: Tensor) -> None:
 
 def _check_range(
     codes: Tensor, mask: Tensor, sizes: tuple[int, ...] | None
-) -> tuple[Tensor, tuple[int, ...]]:
-    """Codes with 0 on padding, and the highest index of each codebook, plus 1."""
-    codes = codes.long().masked_fill(~mask.unsqueeze(2), 0)
-    flat = codes.flatten(0, 1)
-    low, high = torch.stack([flat.amin(0), flat.amax(0)]).tolist()
+) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+    """Codes [B, T] of each codebook, with 0 on padding, and its highest index, plus 1."""
+    planes = codes.permute(2, 0, 1).contiguous().long() * mask  # [G, B, T]
+    flat = planes.flatten(1)
+    low, high = torch.stack([flat.amin(1), flat.amax(1)]).tolist()
     if min(low) >= 0 and (sizes is None or all(h < size for h, size in zip(high, sizes))):
-        return codes, tuple(h + 1 for h in high)
-    bad = codes < 0
+        return planes.unbind(), tuple(h + 1 for h in high)
+    bad = planes < 0
     if sizes is not None:
-        bad = bad | (codes >= torch.tensor(sizes, device=codes.device))
-    b, t, g = bad.nonzero()[0].tolist()
+        bad = bad | (planes >= torch.tensor(sizes, device=codes.device).view(-1, 1, 1))
+    b, t, g = bad.permute(1, 2, 0).nonzero()[0].tolist()
     expected = f"[0, {sizes[g] - 1}]" if sizes is not None else "[0, 2**63)"
     raise InputError(
-        f"Expected codes of codebook {g} in {expected}, but got {int(codes[b, t, g])}"
+        f"Expected codes of codebook {g} in {expected}, but got {int(planes[g, b, t])}"
         f" at utterance {b}, frame {t}, codebook {g}."
     )
 
@@ -94,15 +94,14 @@ def _check_range(
 class Batch:
     """Real frames of B utterances and the code indices that the frames were given.
 
-    ``mask`` [B, T] bool, ``lengths`` [B] int64; ``codes`` [B, T, G] int64 with 0 on padding, of which
-    codebook g uses indices below ``extents[g]``. ``sizes`` of the codebooks where they are known.
+    ``mask`` [B, T] bool, ``lengths`` [B] int64; ``codes[g]`` [B, T] int64 with 0 on padding, which are
+    below ``extents[g]``.
     """
 
     lengths: Tensor
     mask: Tensor
-    codes: Tensor
+    codes: tuple[Tensor, ...]
     extents: tuple[int, ...]
-    sizes: tuple[int, ...] | None = None
 
     @classmethod
     def checked(cls, codes: Tensor, lengths: Tensor, sizes: Sequence[int] | None = None) -> Batch:
@@ -125,8 +124,7 @@ class Batch:
             )
         lengths = check_lengths(lengths, codes.shape[0], codes.shape[1], codes.device)
         mask = frame_mask(lengths, codes.shape[1])
-        codes, extents = _check_range(codes, mask, known)
-        return cls(lengths, mask, codes, extents, known)
+        return cls(lengths, mask, *_check_range(codes, mask, known))
 
     @cached_property
     def entries(self) -> tuple[tuple[Tensor, int], ...]:
@@ -137,8 +135,7 @@ class Batch:
         """
         frames = self.mask.shape[1]
         found = []
-        for g, extent in enumerate(self.extents):
-            index = self.codes[..., g]
+        for index, extent in zip(self.codes, self.extents):
             if extent > max(4 * frames, 4096):
                 index, extent = ranks(index), frames
             found.append((index.masked_fill(~self.mask, extent), extent + 1))

@@ -57,7 +57,7 @@ def _table(index: Tensor, width: int, values: Tensor, reduce: str) -> Tensor:
 
 
 def _hooks(batch: Batch, root: Tensor, frame: Tensor) -> Tensor:
-    """For each root a neighbouring root [B, T], itself if it has none; frames that are no root, themselves."""
+    """For each root a neighbouring root [B, T], or itself if it has none; for other frames, themselves."""
     lowest, highest = root, root
     for index, width in batch.entries[1:]:
         lowest = torch.minimum(lowest, _table(index, width, root, "amin").gather(1, index))

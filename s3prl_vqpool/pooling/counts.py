@@ -33,7 +33,7 @@ class Counts:
     occurrences: Tensor
     sizes: tuple[int, ...]
 
-    @property
+    @cached_property
     def frames(self) -> int:
         """Number of frames that were counted."""
         return int(self.occurrences.sum())
@@ -43,27 +43,30 @@ class Counts:
         table = self.occurrences.new_zeros(self.sizes[g])
         return table.index_add_(0, self.tuples[:, g], self.occurrences)
 
-    def of_entries(self, codes: Tensor) -> Tensor:
-        """``N_g(q)`` int64 [..., G] of codes [..., G] int64 inside the codebooks."""
-        found = [lookup(codes[..., g].contiguous()) for g, lookup in enumerate(self._marginals)]
-        return torch.stack(found, dim=-1)
+    def of_entries(self, codes: Sequence[Tensor]) -> list[Tensor]:
+        """``N_g(q)`` int64 for codes int64 of any shape of each codebook g, which must be inside it."""
+        return [table(index) for table, index in zip(self._marginals, codes, strict=True)]
 
-    def of_tuples(self, codes: Tensor) -> Tensor:
-        """How often each tuple of codes [..., G] int64 inside the codebooks occurs, int64 [...]."""
-        if math.prod(self.sizes) <= DENSE_LIMIT:
-            return self._joint(_flat(codes, self.sizes))
-        return self._joint(_flat_in(codes, self.tuples, self.sizes)[0])
+    def of_tuples(self, codes: Sequence[Tensor]) -> Tensor:
+        """How often each tuple of codes occurs, int64; codes as for :meth:`of_entries`."""
+        return self._joint(_flat(codes, self.sizes, self._stored_beginnings))
+
+    @property
+    def _columns(self) -> tuple[Tensor, ...]:
+        return self.tuples.unbind(1)
+
+    @cached_property
+    def _stored_beginnings(self) -> list[Tensor | None]:
+        return _beginnings(self._columns, self.sizes)
 
     @cached_property
     def _marginals(self) -> list[_Table]:
-        return [_Table(self.tuples[:, g], self.occurrences, size) for g, size in enumerate(self.sizes)]
+        return [_Table(index, self.occurrences, size) for index, size in zip(self._columns, self.sizes)]
 
     @cached_property
     def _joint(self) -> _Table:
-        size = math.prod(self.sizes)
-        if size <= DENSE_LIMIT:
-            return _Table(_flat(self.tuples, self.sizes), self.occurrences, size)
-        return _Table(_flat_in(self.tuples, self.tuples, self.sizes)[1], self.occurrences, size)
+        ids = _flat(self._columns, self.sizes, self._stored_beginnings)
+        return _Table(ids, self.occurrences, math.prod(self.sizes))
 
     def __add__(self, other: Counts) -> Counts:
         if not isinstance(other, Counts):
@@ -102,7 +105,7 @@ class Counts:
         return _distinct(all_rows[:, :-1], all_rows[:, -1], self.sizes)
 
     def save(self, path: str | Path, identity: Mapping[str, object]) -> None:
-        """Writes a safetensors file; ``identity`` (upstream, checkpoint hash, corpus, ...) goes into its metadata.
+        """Writes a safetensors file, with ``identity`` (upstream, checkpoint hash, corpus) as metadata.
 
         The file appears under ``path`` only when it is complete.
         """
@@ -155,7 +158,7 @@ def counts(codes: Tensor, lengths: Tensor, sizes: Sequence[int]) -> Counts:
         InputError: a wrong shape or dtype, a length outside [1, T], a code outside its codebook.
     """
     batch = Batch.checked(codes, lengths, sizes)
-    tuples = batch.codes[batch.mask]  # [frames, G]
+    tuples = torch.stack([codes[batch.mask] for codes in batch.codes], dim=1)  # [frames, G]
     return _distinct(tuples, torch.ones_like(tuples[:, 0]), check_sizes(sizes))
 
 
@@ -172,45 +175,46 @@ class _Table:
 
     def __call__(self, query: Tensor) -> Tensor:
         if self.keys is None:
-            return self.sums[query]
+            return self.sums.index_select(0, query.flatten()).view(query.shape)
         place = _places(self.keys, query)
         return self.sums[place.clamp_max(len(self.keys) - 1)].masked_fill(place == len(self.keys), 0)
 
 
 def _places(keys: Tensor, query: Tensor) -> Tensor:
     """Place of each query among sorted distinct keys, and the number of keys where it is none of them."""
-    place = torch.searchsorted(keys, query)
+    place = torch.searchsorted(keys, query.contiguous())
     known = keys[place.clamp_max(len(keys) - 1)] == query
     return place.masked_fill(~known, len(keys))
 
 
-def _flat(codes: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Row-major id [...] of tuples [..., G]."""
-    flat = codes[..., 0]
-    for g, size in enumerate(sizes[1:], start=1):
-        flat = flat * size + codes[..., g]
-    return flat
-
-
-def _flat_in(codes: Tensor, tuples: Tensor, sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Ids [...] of tuples [..., G] and [N] of the known ``tuples`` [N, G], in the same, lexicographic, order.
-
-    Where row-major ids would overflow, the tuples' beginnings are replaced by their places among the known
-    ones; all unknown beginnings get one id of their own.
-    """
-    ids, known, bound = codes[..., 0].contiguous(), tuples[:, 0], sizes[0]
-    for g, size in enumerate(sizes[1:], start=1):
-        if bound * size > FLAT_LIMIT:
-            keys, known = known.unique(return_inverse=True)
+def _beginnings(columns: Sequence[Tensor], sizes: Sequence[int]) -> list[Tensor | None]:
+    """Per codebook after the first the known tuples' beginnings, where their row-major ids would overflow."""
+    found: list[Tensor | None] = []
+    ids, bound = columns[0], sizes[0]
+    for index, size in zip(columns[1:], sizes[1:]):
+        keys = ids.unique() if bound * size > FLAT_LIMIT else None
+        if keys is not None:
             ids, bound = _places(keys, ids), len(keys) + 1
-        ids, known, bound = ids * size + codes[..., g], known * size + tuples[:, g], bound * size
-    return ids, known
+        found.append(keys)
+        ids, bound = ids * size + index, bound * size
+    return found
+
+
+def _flat(codes: Sequence[Tensor], sizes: Sequence[int], beginnings: Sequence[Tensor | None]) -> Tensor:
+    """Ids of tuples in lexicographic order, from codes of any shape per codebook: row-major as far as it fits.
+
+    Where it does not, a beginning is replaced by its place among the known ones; all unknown ones get one id.
+    """
+    ids = codes[0]
+    for index, size, keys in zip(codes[1:], sizes[1:], beginnings):
+        ids = (ids if keys is None else _places(keys, ids)) * size + index
+    return ids
 
 
 def _distinct(tuples: Tensor, occurrences: Tensor, sizes: tuple[int, ...]) -> Counts:
     """Counts from tuples [N, G] that may repeat."""
-    flat = _flat_in(tuples, tuples, sizes)[1]
-    keys, inverse = flat.unique(return_inverse=True)
+    columns = tuples.unbind(1)
+    keys, inverse = _flat(columns, sizes, _beginnings(columns, sizes)).unique(return_inverse=True)
     total = occurrences.new_zeros(len(keys)).index_add_(0, inverse, occurrences)
     rows = tuples.new_empty(len(keys), tuples.shape[1]).index_copy_(0, inverse, tuples)
     return Counts(rows, total, sizes)

@@ -37,8 +37,8 @@ def read_statistics(
     """Reads a file of :func:`write_statistics`.
 
     Raises:
-        InputError: the file is missing, unreadable, of another kind, or made from something else than ``expect``
-            says (``sizes`` stands for the tensor of that name, other keys for the identity's).
+        InputError: the file is missing, unreadable, of another kind, or made from something else than
+            ``expect`` says (``sizes`` stands for the tensor of that name, other keys for the identity's).
     """
     tensors, metadata = _read(path)
     if metadata.get("kind") != kind or not set(names) <= set(tensors):

@@ -17,7 +17,7 @@ from s3prl_vqpool.pooling.held import Held
 from s3prl_vqpool.pooling.registry import register
 from s3prl_vqpool.pooling.weighted import pool, uniform
 
-_PAPER = "arXiv 2304.03940, section 4"
+_PAPER = "arXiv 2304.03940, Table 1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +33,12 @@ class LinearMap:
         return (vectors - self.mean.to(vectors.dtype)) @ self.factor.to(vectors.dtype)
 
     def save(self, path: str | Path, identity: Mapping[str, object]) -> None:
-        """Writes a safetensors file with ``identity`` (upstream, corpus, ...), which appears only when complete."""
+        """Writes a safetensors file with ``identity`` (upstream, corpus); it appears only when complete."""
         write_statistics(path, self.name, {"mean": self.mean, "factor": self.factor}, identity)
 
     @classmethod
     def load(cls, name: str, path: str | Path, expect: Mapping[str, object] | None = None) -> LinearMap:
-        """Reads what :meth:`save` wrote; InputError if it is another pooling's or its identity is not ``expect``."""
+        """Reads what :meth:`save` wrote; InputError if it is another pooling's or not as ``expect`` says."""
         tensors = read_statistics(path, name, ("mean", "factor"), expect)
         mean, factor = tensors["mean"], tensors["factor"]
         if mean.ndim != 1 or factor.shape != (len(mean), len(mean)):
@@ -51,6 +51,8 @@ class LinearMap:
 
 class _LinearPooling(Held):
     name: ClassVar[str]
+    mean: Tensor
+    factor: Tensor
 
     def __init__(self, dim: int, statistics: LinearMap | None = None) -> None:
         super().__init__(mean=torch.empty(0), factor=torch.empty(0, 0))
@@ -62,11 +64,12 @@ class _LinearPooling(Held):
         """Takes what ``fit`` gave; InputError if it is another pooling's or of another dimension."""
         if statistics.name != self.name:
             raise InputError(f"Expected statistics of {self.name}, but got those of {statistics.name}.")
-        if statistics.mean.shape != (self.dim,):
-            raise InputError(
-                f"Expected {self.name} statistics of dimension {self.dim}, but got {len(statistics.mean)}."
-            )
+        self._check_dim(statistics.mean)
         self.hold(mean=statistics.mean, factor=statistics.factor)
+
+    def _check_dim(self, mean: Tensor) -> None:
+        if mean.shape != (self.dim,):
+            raise InputError(f"Expected {self.name} statistics of dimension {self.dim}, but got {len(mean)}.")
 
     def forward(self, frames: Tensor, lengths: Tensor, codes: Tensor | None = None) -> Tensor:
         """[B, D] of frames [B, T, D] with lengths [B]; codes are not looked at."""
@@ -75,6 +78,7 @@ class _LinearPooling(Held):
                 f"{self.name} needs statistics of the training set's AP vectors, but has none:"
                 f" give build() statistics={type(self).__name__}.fit(vectors)."
             )
+        self._check_dim(self.mean)  # a state dict may have brought others
         check_frames(frames, self.dim)
         lengths = check_lengths(lengths, frames.shape[0], frames.shape[1], frames.device)
         average = pool(frames, uniform(frame_mask(lengths, frames.shape[1])))
@@ -116,7 +120,7 @@ class Whitening(_LinearPooling):
     divided by their number. The unsupervised benchmark L2-normalises the result; this does not.
     The published code also fits once and then maps one utterance at a time. Directions in which
     the training set does not vary are mapped to 0, where the published code divides by (almost) 0.
-    Source: arXiv 2304.03940, section 4.
+    Source: arXiv 2304.03940, Table 1.
     """
 
     name = "Whitening"
@@ -153,7 +157,7 @@ class SoftDecay(_LinearPooling):
     transform of a matrix. The published benchmark applies that transform to one utterance at a time: a
     matrix of one row has one singular value, which rescaling restores, so it returns AP (hence its rows in
     Table 1, which are AP's up to chance). Here it is fitted on the training set instead, and differs from AP.
-    Directions in which X has no extent are mapped to 0. Source: arXiv 2304.03940, section 4.
+    Directions in which X has no extent are mapped to 0. Source: arXiv 2304.03940, Table 1.
     """
 
     name = "SoftDecay"

@@ -9,7 +9,7 @@ from s3prl_vqpool.pooling.batch import Batch, check_frames, check_lengths, frame
 from s3prl_vqpool.pooling.registry import register
 from s3prl_vqpool.pooling.weighted import pool, uniform
 
-_PAPER = "arXiv 2304.03940, section 4"
+_PAPER = "arXiv 2304.03940, Table 1"
 
 
 @register("AP", family="moments", kind="weights", source=_PAPER)
@@ -22,8 +22,8 @@ def average(batch: Batch) -> Tensor:
 class StatisticsPooling(nn.Module):
     """Mean and standard deviation (unbiased, + 1e-5) over real frames, concatenated: [B, 2 D].
 
-    One frame has the standard deviation 0 + 1e-5. Source: arXiv 2304.03940, section 4; the published code adds
-    random noise to the mean, which is left out here.
+    One frame has the standard deviation 0 + 1e-5. Source: arXiv 2304.03940, Table 1; the published code
+    adds random noise to the mean, which is left out here.
     """
 
     def __init__(self, dim: int) -> None:
@@ -42,8 +42,7 @@ def mean_and_deviation(frames: Tensor, lengths: Tensor) -> Tensor:
     """``cat(mean_t h, sqrt(sum_t (h - mean)^2 / (T - 1)) + 1e-5)`` [B, 2 D]; the root of 0 has gradient 0."""
     mask = frame_mask(lengths, frames.shape[1])
     mean = pool(frames, uniform(mask))
-    offset = (frames - mean.unsqueeze(1)).masked_fill(~mask.unsqueeze(2), 0)  # [B, T, D]
-    variance = offset.square().sum(dim=1) / (lengths - 1).clamp_min(1).unsqueeze(1)
-    spread = variance > 0
-    deviation = torch.where(spread, torch.where(spread, variance, 1).sqrt(), 0)
+    offset = (frames - mean.unsqueeze(1)).masked_fill_(~mask.unsqueeze(2), 0)  # [B, T, D]
+    freedom = (lengths - 1).clamp_min(1).unsqueeze(1).to(frames.dtype)
+    deviation = torch.linalg.vector_norm(offset, dim=1) / freedom.sqrt()
     return torch.cat([mean, deviation + 1e-5], dim=1)

@@ -1,9 +1,12 @@
 """Partition methods: K groups of frames, each with weight 1/K, shared equally by its frames.
 
-Paper: arXiv 2304.03940, section 3 and Figure 1. ``w_t = 1 / (K * |group(t)|)``.
+Paper: arXiv 2304.03940, Figure 1. ``w_t = 1 / (K * |group(t)|)``.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -27,27 +30,24 @@ def group_weights(groups: Tensor, mask: Tensor) -> Tensor:
     return members / (sizes.gather(1, groups) * count).clamp_min(1)
 
 
-def _runs(starts: Tensor) -> Tensor:
-    """Labels [B, T] of runs from starts [B, T - 1], which say whether frames 1, 2, ... begin a run."""
-    return torch.nn.functional.pad(starts.cumsum(dim=1), (1, 0))
-
-
-def _agreement(batch: Batch) -> Tensor:
-    """Whether frame t and t + 1 have the same index, [B, T - 1, G]; padding never agrees with a real frame."""
-    same = batch.codes[:, 1:] == batch.codes[:, :-1]
-    return same & batch.mask[:, 1:, None]
+def _neighbour_weights(batch: Batch, joined: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Groups are runs in which frames t and t + 1 agree in the codebooks taken together by ``joined``."""
+    same = reduce(joined, (codes[:, 1:] == codes[:, :-1] for codes in batch.codes))
+    runs = torch.zeros_like(batch.codes[0])
+    torch.cumsum(~(same & batch.mask[:, 1:]), dim=1, out=runs[:, 1:])
+    return group_weights(runs, batch.mask)
 
 
 @register("VQ-Squash-AND", family="partition", kind="weights", source=_PAPER + " (a)", needs_codes=True)
 def squash_and(batch: Batch) -> Tensor:
     """Groups are runs of neighbours whose index tuples are all equal."""
-    return group_weights(_runs(~_agreement(batch).all(dim=2)), batch.mask)
+    return _neighbour_weights(batch, torch.logical_and)
 
 
 @register("VQ-Squash-OR", family="partition", kind="weights", source=_PAPER + " (b)", needs_codes=True)
 def squash_or(batch: Batch) -> Tensor:
     """Groups are chains of neighbours, each pair of which agrees in at least one codebook."""
-    return group_weights(_runs(~_agreement(batch).any(dim=2)), batch.mask)
+    return _neighbour_weights(batch, torch.logical_or)
 
 
 @register(

@@ -1,10 +1,12 @@
 """Probability methods: rare code indices weigh more.
 
-Paper: arXiv 2304.03940, section 3. ``n_g(v)`` counts index v of codebook g in the utterance, ``N_g(v)`` in the
-training set, ``p`` is the joint probability of an index tuple over the training set.
+Paper: arXiv 2304.03940, Table 1. ``n_g(v)`` counts index v of codebook g in the utterance, ``N_g(v)`` in
+the training set, ``p`` is the joint probability of an index tuple over the training set.
 """
 
 from __future__ import annotations
+
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -13,7 +15,7 @@ from s3prl_vqpool.pooling.batch import Batch
 from s3prl_vqpool.pooling.counts import Counts
 from s3prl_vqpool.pooling.registry import register
 
-_PAPER = "arXiv 2304.03940"
+_PAPER = "arXiv 2304.03940, Table 1"
 
 
 def _normalised(weights: Tensor, mask: Tensor) -> Tensor:
@@ -32,8 +34,8 @@ def _local_counts(batch: Batch) -> Tensor:
 
 def _global_counts(batch: Batch, counts: Counts) -> Tensor:
     """``sum_g N_g(q[t, g])``, float64 [B, T]; an index that never occurred in training counts as 1."""
-    found = counts.of_entries(batch.codes).clamp_min(1)  # [B, T, G]
-    return found.sum(dim=2).double()
+    found = [entries.clamp_min(1) for entries in counts.of_entries(batch.codes)]
+    return reduce(torch.add, found).double()
 
 
 @register(

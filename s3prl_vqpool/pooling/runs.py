@@ -14,62 +14,77 @@ STEPS = 8
 
 
 def first_frame_runs(batch: Batch) -> Tensor:
-    """Labels [B, T] of runs: a frame that disagrees in every codebook with its run's first one begins the next.
+    """Labels [B, T] of runs, which end before the frame that agrees in no codebook with their first one.
 
-    ``next[t]`` is where the run would end if frame t began one. Beginnings are then the orbit of frame 0
-    under ``next``, marked by pointer doubling in log2(T) rounds.
+    ``following[t]`` is where the run would end if frame t began one. A frame that none of these jumps over
+    begins a run; the other beginnings follow from those in log2 of the most runs between two of them, by
+    pointer doubling. Positions are those of the flattened batch, [B T] and one beyond.
     """
-    following = _run_ends(batch)  # [B, T + 1]
-    frames = following.shape[1] - 1
-    begins = torch.zeros_like(following, dtype=torch.bool)
-    begins[:, 0] = True
-    while bool((following[:, 0] < frames).any()):
-        begins.scatter_(1, torch.where(begins, following, frames), True)
-        following = following.gather(1, following)
-    return torch.nn.functional.pad(begins[:, 1:frames].cumsum(dim=1), (1, 0))
+    following = _run_ends(batch)
+    at = torch.arange(len(following), device=following.device)
+    begins = torch.ones_like(at, dtype=torch.bool)
+    torch.le(following[:-1].cummax(0).values, at[1:], out=begins[1:])
+    while True:
+        # Frames that begin no run, as far as is known, point at frame 0, which does.
+        more = begins.index_fill(0, following * begins, True)
+        if torch.equal(more, begins):
+            return begins[:-1].view(batch.mask.shape).cumsum(dim=1) - 1
+        begins, following = more, following.index_select(0, following)
 
 
 def _run_ends(batch: Batch) -> Tensor:
-    """First frame after t that agrees with t in no codebook, [B, T + 1] int64; T if there is none, and for T."""
-    codes = batch.codes.masked_fill(~batch.mask.unsqueeze(2), -1)
-    codes = torch.nn.functional.pad(codes, (0, 0, 0, 1), value=-2)  # [B, T + 1, G]
-    count, frames = codes.shape[0], codes.shape[1] - 1
-    at = torch.arange(frames + 1, device=codes.device)
-    changes = torch.where(codes[:, 1:] != codes[:, :-1], at[1:, None], frames)
-    ends = torch.nn.functional.pad(changes.flip(1).cummin(1).values.flip(1), (0, 0, 0, 1), value=frames)
-    reach = ends.amax(dim=2).flatten()
-    codes, ends = codes.flatten(0, 1), ends.flatten(0, 1)  # [B (T + 1), G]
+    """First frame after t that agrees with t in no codebook, or the utterance's end; for padding, itself."""
+    shape = batch.mask.shape
+    at = torch.arange(batch.mask.numel() + 1, device=batch.mask.device)
+    place = at[:-1].view(shape)
+    limit = (place[:, :1] + batch.lengths.unsqueeze(1)).expand(shape).flatten()
+    codes = [code.flatten() for code in batch.codes]
+    # A run of equal indices may seem to reach into the next utterance; the limit cuts it.
+    ends = [_changes(code, at) for code in codes]
+    reach = torch.minimum(torch.stack(ends).amax(dim=0), limit)
 
-    begin = torch.arange(count * (frames + 1), device=codes.device)
-    row = begin - begin % (frames + 1)
+    begin = at[:-1]
     for _ in range(STEPS):
-        end = row + reach[begin]
-        agrees = codes[end] == codes[begin]
-        goes_on = agrees.any(dim=1) & (end > begin)
-        begin, row, end, agrees = begin[goes_on], row[goes_on], end[goes_on], agrees[goes_on]
+        stop = limit.index_select(0, begin)
+        reached = reach.index_select(0, begin)
+        end = torch.minimum(reached, stop - 1)
+        further = reached
+        for code, change in zip(codes, ends):
+            agrees = code.index_select(0, end) == code.index_select(0, begin)
+            further = torch.maximum(further, change.index_select(0, end) * agrees)
+        further = torch.minimum(further, stop)
+        reach = reach.index_copy(0, begin, further)
+        begin = begin.index_select(0, ((further > reached) & (further < stop)).nonzero().squeeze(1))
         if not len(begin):
             break
-        reach[begin] = torch.where(agrees, ends[end], 0).amax(dim=1)
-    reach = reach.view(count, frames + 1)
-    return _bisected(batch, reach, begin) if len(begin) else reach
+    else:
+        reach = _bisected(batch, reach, begin)
+    return torch.cat([torch.maximum(reach, at[:-1]), at[-1:]])
+
+
+def _changes(code: Tensor, at: Tensor) -> Tensor:
+    """First place [N] after each of ``code`` [N] where it changes, N if it does not; ``at`` is 0 to N."""
+    change = at[1:].clone()
+    change[:-1] += (code[1:] == code[:-1]) * len(at)
+    return change.flip(0).cummin(0).values.flip(0)
 
 
 def _bisected(batch: Batch, reach: Tensor, begin: Tensor) -> Tensor:
-    """Extends ``reach`` [B, T + 1] of the frames ``begin`` to the end in log2(T) counts of agreeing frames.
+    """Extends ``reach`` of the frames ``begin`` to the end, in log2(T) counts of agreeing frames.
 
     How many frames of an interval agree with one frame in some codebook follows by inclusion and exclusion
     from how many have its indices in all of a subset of the codebooks; those are found in sorted lists of
     (indices, position). All frames agree as long as that number is the interval's length.
     """
-    frames = reach.shape[1] - 1
-    b, t = begin // (frames + 1), begin % (frames + 1)
+    frames = batch.mask.shape[1]
+    utterance, t = begin // frames, begin % frames
     lists = []
     every = range(len(batch.entries))
     for subset in chain.from_iterable(combinations(every, n + 1) for n in every):
         ids = ranks(tuple_ids([batch.entries[g] for g in subset]))
         keys = (ids + frames * torch.arange(len(ids), device=ids.device)[:, None]) * frames  # [B, T]
         places = keys + torch.arange(frames, device=ids.device)
-        lists.append((1 if len(subset) % 2 else -1, keys[b, t], places.flatten().sort().values))
+        lists.append((1 if len(subset) % 2 else -1, keys[utterance, t], places.flatten().sort().values))
 
     def agreeing(end: Tensor) -> Tensor:
         total = torch.zeros_like(end)
@@ -78,12 +93,12 @@ def _bisected(batch: Batch, reach: Tensor, begin: Tensor) -> Tensor:
             total += sign * (between - torch.searchsorted(places, key + t, right=True))
         return total
 
-    last = reach[b, t] - 1
+    last = reach[begin] - 1 - utterance * frames
     step = 1 << frames.bit_length()
     while step := step >> 1:
         further = last + step
         inside = further < frames
         further = torch.where(inside, further, last)
         last = torch.where(inside & (agreeing(further) == further - t), further, last)
-    reach[b, t] = last + 1
+    reach[begin] = last + 1 + utterance * frames
     return reach

@@ -31,8 +31,8 @@ def pool(frames: Tensor, w: Tensor) -> Tensor:
     w = w.to(frames.dtype)
     if not w.requires_grad:
         pooled = torch.bmm(w.unsqueeze(1), frames).squeeze(1)
-        # Masking first would copy all frames; a NaN in padding is rare and shows in the sum.
-        if pooled.isfinite().all():
+        # Masking first would copy all frames; a NaN in padding is rare and shows in the result.
+        if pooled.detach().sum().isfinite():
             return pooled
     return torch.bmm(w.unsqueeze(1), frames.masked_fill((w == 0).unsqueeze(2), 0)).squeeze(1)
 

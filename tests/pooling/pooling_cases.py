@@ -20,7 +20,7 @@ Utterances = list[list[tuple[int, ...]]]
 
 @st.composite
 def utterances(draw: st.DrawFn) -> tuple[Utterances, tuple[int, ...]]:
-    """Codes of up to 4 utterances of up to 12 frames, and the sizes of up to 3 codebooks of up to 6 entries."""
+    """Codes of up to 4 utterances of up to 12 frames, and the sizes, up to 6, of up to 3 codebooks."""
     sizes = tuple(draw(st.lists(st.integers(1, 6), min_size=1, max_size=3)))
     frame = st.tuples(*(st.integers(0, size - 1) for size in sizes))
     return draw(st.lists(st.lists(frame, min_size=1, max_size=12), min_size=1, max_size=4)), sizes

@@ -68,9 +68,9 @@ def test_counts_of_huge_codebooks(sizes, data):
     c = counts(*padded([training]), sizes)
     expected = Counter(training)
     assert table(c) == expected
-    assert c.of_tuples(torch.tensor(queries)).tolist() == [expected[q] for q in queries]
+    assert c.of_tuples(torch.tensor(queries).T).tolist() == [expected[q] for q in queries]
     marginals = [[sum(f[g] == v for f in training) for g, v in enumerate(q)] for q in queries]
-    assert c.of_entries(torch.tensor(queries)).tolist() == marginals
+    assert torch.stack(c.of_entries(torch.tensor(queries).T), dim=1).tolist() == marginals
     assert_same(sum(counts(*padded([[f]]), sizes) for f in training), c)
 
 

@@ -218,6 +218,13 @@ def test_register_offers_a_new_pooling(monkeypatch):
     torch.testing.assert_close(build("first", 6)(FRAMES, LENGTHS), FRAMES[:, 0])
 
 
+def test_module_refuses_loaded_statistics_of_another_dimension():
+    pooling = build("Whitening", 6)
+    pooling.load_state_dict(module("Whitening", dim=5).state_dict())
+    with pytest.raises(InputError, match="Expected Whitening statistics of dimension 6, but got 5"):
+        pooling(FRAMES, LENGTHS)
+
+
 def test_module_takes_statistics_after_it_was_built():
     pooling = build("VQ-GP", 6)
     assert pooling.counts is None
