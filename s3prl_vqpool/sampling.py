@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import cycle, islice
 
 import torch
 from torch.distributed import get_rank, get_world_size, is_initialized
@@ -17,8 +18,8 @@ def rank_and_world() -> tuple[int, int]:
 def share(indices: list[int]) -> list[int]:
     """This rank's part: every world-th index from the rank on, the list wrapped so that all parts are equal."""
     rank, world = rank_and_world()
-    padded = indices + indices[: -len(indices) % world]
-    return padded[rank::world]
+    each = -(-len(indices) // world)
+    return list(islice(cycle(indices), each * world))[rank::world]
 
 
 class TrainingSampler(Sampler[int]):
