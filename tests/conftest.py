@@ -11,6 +11,7 @@ import os
 import runpy
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,23 +182,22 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def serve() -> None:
-    """Fork for each request on stdin, and answer with the exit code; the child goes on as the script."""
+    """Fork for each request on stdin, run the script in the child, and answer with its exit code."""
     importlib.import_module("s3prl_vqpool.run_downstream")
     importlib.import_module("s3prl.run_downstream")
-
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for line in iter(sys.stdin.readline, ""):
-        request = json.loads(line)
         child = os.fork()
         if child == 0:
-            become(request)
-            return
+            # not sys.exit: taking S3PRL's modules down takes longer than most of these runs
+            os._exit(become(json.loads(line)))
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), file=answers, flush=True)
 
 
-def become(request: dict) -> None:
+def become(request: dict) -> int:
+    """Run the script as this process's main program; its exit code."""
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
     for descriptor, name in ((0, os.devnull), (1, request["out"]), (2, request["err"])):
@@ -206,7 +206,17 @@ def become(request: dict) -> None:
         os.close(file)
     sys.argv = request["argv"]
     sys.path[0] = str(ROOT)
-    runpy.run_path(sys.argv[0], run_name="__main__")
+    code: object = 0
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as exit:
+        code = exit.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return code if isinstance(code, int) else 0 if code is None else 1
 
 
 if __name__ == "__main__":
