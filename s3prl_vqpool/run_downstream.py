@@ -18,8 +18,9 @@ from unittest.mock import patch
 import torch
 import yaml
 
-from . import checkpoints, compat, plugin
+from . import checkpoints, compat, plugin, pooling
 from .errors import InputError, report, unknown_name
+from .upstream import selected_pooling
 
 EXAMPLE = """example:
   run_downstream.py -m train -n ks_vqlp -u wav2vec2_vq -d vqpool_ks \\
@@ -96,6 +97,7 @@ def _prepare(argv: list[str]) -> list[str]:
         )
     else:
         _check_names(args)
+        _check_selection(args)
         added += ["-c", str(_config(args))]
         _check_new_experiment(args)
     return [*added, *argv]
@@ -177,6 +179,24 @@ def _check_names(args: argparse.Namespace) -> None:
     known = _downstreams()
     if args.downstream not in known:
         raise unknown_name("downstream", args.downstream, known, full_list=False)
+
+
+def _check_selection(args: argparse.Namespace) -> None:
+    """S3PRL takes plain hidden states, with a warning, where it does not know `-s`: not for a misspelt pooling."""
+    selection = args.upstream_feature_selection
+    if args.upstream not in plugin.upstreams():
+        return
+    method = selected_pooling(selection)
+    if method is None and selection.lower().startswith("vq"):
+        known = [name for name in pooling.methods() if pooling.method(name).kind == "weights"]
+        raise unknown_name(
+            "feature selection -s", selection, [name.lower().replace("-", "_") for name in known]
+        )
+    if method is not None and args.upstream_feature_normalize:
+        raise InputError(
+            f"-s {selection} with --upstream_feature_normalize: normalising each frame would undo its weight; "
+            f"use -d vqpool_* with modelrc.pooling={method.name}."
+        )
 
 
 def _downstreams() -> list[str]:

@@ -73,7 +73,7 @@ def whose(upstream: nn.Module) -> dict[str, object]:
             f"{type(upstream).__module__} publishes no codes, so there are no statistics of them: "
             "use an upstream with codes (vqpool list upstreams)."
         )
-    return {"upstream": type(upstream).__module__.split(".")[-2], "weights": upstream.fingerprint()}
+    return upstream.identity()
 
 
 def _one_pass(

@@ -3,14 +3,47 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from . import pooling
 from .codes import Codes, mask_padding, publish
 from .errors import InputError
+from .pooling import Counts
+
+
+class Result(dict[str, Any]):
+    """An upstream's result that also answers to the poolings with weights (`-s vq_lp`), computed when asked for."""
+
+    def __init__(self, values: dict[str, Any], weighted: Callable[[pooling.Method], list[Tensor]]) -> None:
+        super().__init__(values)
+        self._weighted = weighted
+
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(key) or selected_pooling(str(key)) is not None
+
+    def __missing__(self, key: str) -> list[Tensor]:
+        method = selected_pooling(key)
+        if method is None:
+            raise KeyError(key)
+        return self._weighted(method)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        try:
+            return self[key]
+        except KeyError:
+            return default
+
+
+def selected_pooling(selection: str) -> pooling.Method | None:
+    """The pooling with a weight per frame that a feature selection (S3PRL's `-s`) names, if it names one."""
+    names = [name for name in pooling.methods() if pooling.method(name).kind == "weights"]
+    folded = {name.lower().replace("-", "_"): name for name in names}
+    name = folded.get(selection.lower().replace("-", "_"))
+    return pooling.method(name) if name else None
 
 
 class WithCodes:
@@ -23,9 +56,15 @@ class WithCodes:
         hidden_states: as the plain upstream gives them.
         codes: int64 [B, T, G], -1 beyond ``code_lengths``.
         code_lengths: int64 [B], frames that the audio really has.
+        vq_lp, vq_squash_and, ...: hidden states whose mean over the frames that S3PRL's Featurizer keeps is the
+            VQ-pooled vector: frame t times ``F * w_t``, with F such frames and the pooling's weights w. So
+            `-s vq_lp` turns any mean-pooling head of S3PRL into a VQ-pooled one. What needs training
+            statistics takes those of `use_statistics`.
     """
 
     codebook_sizes: tuple[int, ...]
+    #: Training counts for the selections that need them.
+    counts: Counts | None = None
     #: Frames that the shortest usable utterance has.
     min_frames = 1
 
@@ -53,22 +92,40 @@ class WithCodes:
         result["code_lengths"] = torch.tensor(lengths, device=indices.device).clamp(max=frames)
         result["codes"] = mask_padding(indices, result["code_lengths"])
         rate = self.get_downsample_rates("hidden_states")  # type: ignore[attr-defined]
-        publish(
-            Codes(
-                result["codes"],
-                result["code_lengths"],
-                self.codebook_sizes,
-                tuple(min(round(n / rate), frames) for n in samples),
+        kept = tuple(min(round(n / rate), frames) for n in samples)
+        codes = Codes(result["codes"], result["code_lengths"], self.codebook_sizes, kept)
+        publish(codes)
+        return Result(result, lambda method: self._weighted(method, codes, result["hidden_states"]))
+
+    def _weighted(
+        self, method: pooling.Method, codes: Codes, hidden_states: Sequence[Tensor]
+    ) -> list[Tensor]:
+        if method.needs_statistics and self.counts is None:
+            raise InputError(
+                f"-s {method.name} needs training statistics: give them with -g, such as the "
+                f"pooling_statistics.safetensors of an experiment with pooling {method.name} on this upstream."
             )
+        weights = pooling.weights(
+            method.name, codes.indices, codes.lengths, counts=self.counts if method.needs_statistics else None
         )
-        return result
+        scale = weights * weights.new_tensor(codes.frames)[:, None]  # [B, T]
+        return [states * scale[:, :, None].to(states.dtype) for states in hidden_states]
+
+    def use_statistics(self, path: str | None) -> None:
+        """Take training counts from a file (S3PRL's `-g`); InputError where they are another upstream's."""
+        if path is not None:
+            self.counts = Counts.load(path, self.identity())
+
+    def identity(self) -> dict[str, object]:
+        """Whose codes these are, for statistics of them: the kind of upstream and its `fingerprint`."""
+        return {"upstream": type(self).__module__.split(".")[-2:][0], "weights": self.fingerprint()}
 
     def fingerprint(self) -> str:
         """SHA-256 of the weights that hidden states and codes depend on."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.fingerprinted().items()):
             digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+            digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
     def fingerprinted(self) -> dict[str, Tensor]:

@@ -21,17 +21,21 @@ class UpstreamExpert(WithCodes, _Baseline):
     Args:
         model_config: S3PRL's YAML file of the features.
         codebooks: safetensors file of `KMeansCodebooks` fitted on these features.
+        statistics: file of training counts, for selections such as `-s vq_bp`.
     """
 
     #: S3PRL divides by the standard deviation over the utterance's frames, which one frame has not.
     min_frames = 2
 
-    def __init__(self, model_config: str, codebooks: str, **kwargs: Any) -> None:
+    def __init__(
+        self, model_config: str, codebooks: str, statistics: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(model_config, **kwargs)
         self.codebooks = KMeansCodebooks.load(codebooks)
         self.codebook_sizes = self.codebooks.sizes
         options = self.config["kaldi"][self.config["kaldi"]["feat_type"]]
         self.window = round(options["frame_length"] * 16)
+        self.use_statistics(statistics)
 
     def code_lengths(self, samples: Sequence[int]) -> list[int]:
         return [(n - self.window) // self.downsample_rate + 1 for n in samples]

@@ -24,18 +24,20 @@ class UpstreamExpert(WithCodes, _Wav2Vec2):
 
     Args:
         ckpt: path of a checkpoint that S3PRL converted (keys task_cfg, model_cfg, model_weight).
+        model_config: file of training counts (S3PRL's `-g`), for selections such as `-s vq_bp`.
 
     Raises:
         InputError: the checkpoint is damaged, not a converted one, or holds no quantizer.
     """
 
-    def __init__(self, ckpt: str, **kwargs: Any) -> None:
+    def __init__(self, ckpt: str, model_config: str | None = None, **kwargs: Any) -> None:
         _require_quantizer(ckpt)
         super().__init__(ckpt, **kwargs)
         quantizer = self.model.quantizer
         self.codebook_sizes = (quantizer.num_vars,) * quantizer.groups
         self._latents: Tensor | None = None
         self.model.layer_norm.register_forward_hook(self._keep_latents)
+        self.use_statistics(model_config)
 
     def _keep_latents(self, module: nn.Module, args: tuple, output: Tensor) -> None:
         self._latents = output.detach()
