@@ -3,38 +3,47 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 
 from . import __version__
-from .commands import demo, doctor, listing, synthesise
 from .errors import InputError, report
 
-VERBS = {"doctor": doctor, "list": listing, "synthesise": synthesise, "demo": demo}
+#: Each verb is the module of that name in `commands`, imported when it is called: `doctor` has to run where
+#: what the others need is missing.
+VERBS = {
+    "doctor": "say whether the main job can run here, and why not",
+    "list": "list the upstreams, downstreams and poolings",
+    "synthesise": "make the embedded corpora",
+    "demo": "run the main job on them, VQ-LP beside mean",
+}
+EXAMPLE = "vqpool doctor --ks speech_commands_v0.01 speech_commands_test_set_v0.01"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; exit code 2 for a mistake in the input, 1 for a failure, 130 when interrupted."""
+    argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(
         prog="vqpool",
         description="Vector-quantization pooling (arXiv 2304.03940) for S3PRL and SUPERB. "
         "Training and evaluation are S3PRL's: run_downstream.py --help.",
-        epilog="example:\n  vqpool doctor --ks speech_commands_v0.01 speech_commands_test_set_v0.01",
+        epilog=f"example:\n  {EXAMPLE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"s3prl-vqpool {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for name, module in VERBS.items():
+    for name, text in VERBS.items():
         verb = verbs.add_parser(
-            name,
-            help=module.HELP,
-            description=module.HELP,
-            epilog=f"example:\n  {module.EXAMPLE}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            name, help=text, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
         )
-        module.add_arguments(verb)
+        if name in argv[:1]:
+            module = importlib.import_module(f".commands.{name}", __package__)
+            verb.description, verb.epilog = module.HELP, f"example:\n  {module.EXAMPLE}"
+            module.add_arguments(verb)
+            verb.set_defaults(run=module.run)
     args = parser.parse_args(argv)
     try:
-        return VERBS[args.verb].run(args)
+        return args.run(args)
     except InputError as error:
         return report(error)
     except KeyboardInterrupt:

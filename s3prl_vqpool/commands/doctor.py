@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import metadata
 
-from .. import compat, corpora, plugin
+from .. import compat, plugin
 from ..errors import InputError, one_line
 
 HELP = "Say what is installed, what compat repaired, what is registered, and whether corpora are complete."
@@ -24,11 +24,12 @@ OPTIONAL = {
     "librosa": "S3PRL's own voxceleb1",
     "fairseq": "parity tests against fairseq",
 }
-CORPORA: dict[str, tuple[Callable[..., corpora.Corpus], tuple[str, ...]]] = {
-    "ks": (corpora.speech_commands, ("ROOT", "TEST_ROOT")),
-    "sid": (corpora.voxceleb1, ("ROOT", "LIST")),
-    "ic": (corpora.fluent_commands, ("ROOT",)),
-    "er": (corpora.iemocap, ("ROOT", "META_DATA")),
+#: Per task the function of `corpora` that loads its corpus, and what it takes.
+CORPORA = {
+    "ks": ("speech_commands", ("ROOT", "TEST_ROOT")),
+    "sid": ("voxceleb1", ("ROOT", "LIST")),
+    "ic": ("fluent_commands", ("ROOT",)),
+    "er": ("iemocap", ("ROOT", "META_DATA")),
 }
 
 
@@ -60,9 +61,9 @@ def findings(args: argparse.Namespace) -> Iterator[tuple[bool, str]]:
         yield True, f"{name} {version}" if version else f"{name} not installed; only needed for {what_for}"
     yield _device()
     yield from _registration()
-    for task, (load, _) in CORPORA.items():
+    for task, (loader, _) in CORPORA.items():
         if getattr(args, task) is not None:
-            yield _corpus(task, load, getattr(args, task))
+            yield _corpus(task, loader, getattr(args, task))
 
 
 def _needed(name: str) -> tuple[bool, str]:
@@ -106,8 +107,12 @@ def _registration() -> Iterator[tuple[bool, str]]:
     yield True, f"downstreams: {', '.join(plugin.downstreams())}"
 
 
-def _corpus(task: str, load: Callable[..., corpora.Corpus], folders: list[str]) -> tuple[bool, str]:
+def _corpus(task: str, loader: str, folders: list[str]) -> tuple[bool, str]:
     try:
-        return True, f"{task}: {corpora.describe(load(*folders))}"
+        from .. import corpora
+
+        return True, f"{task}: {corpora.describe(getattr(corpora, loader)(*folders))}"
+    except ImportError as error:
+        return False, f"{task}: cannot be looked at ({error})"
     except InputError as error:
         return False, f"{task}: {one_line(error)}"
