@@ -72,14 +72,14 @@ class UtteranceExpert(SuperbHead):
     ) -> None:
         section = Section("config.downstream_expert", downstream_expert)
         modelrc = Section("config.downstream_expert.modelrc", section["modelrc"], MODELRC)
-        method_of(modelrc["pooling"])
+        method_of(str(modelrc["pooling"]))
         self.datarc = Section("config.downstream_expert.datarc", section["datarc"], self._default_datarc())
         self.variant = downstream_variant
         corpus = None if mode == "inference" and "classes" in downstream_expert else self.load_corpus()
         classes = _agreed_classes(downstream_expert, corpus)
         super().__init__(
             upstream_dim,
-            modelrc["projector_dim"],
+            modelrc.whole("projector_dim"),
             sum(map(len, classes)),
             modelrc["pooling"],
             modelrc.get("pooling_options"),
@@ -97,7 +97,7 @@ class UtteranceExpert(SuperbHead):
 
     def batch_size(self, split: str) -> int:
         """Utterances per batch of a split, from `datarc`."""
-        return self.datarc["train_batch_size" if split == "train" else "eval_batch_size"]
+        return self.datarc.whole("train_batch_size" if split == "train" else "eval_batch_size")
 
     def prediction_line(self, utterance: str, names: Sequence[str]) -> str:
         """One line of a prediction file, from the utterance's id and a class name per slot."""
@@ -135,7 +135,7 @@ class UtteranceExpert(SuperbHead):
         return DataLoader(
             dataset,
             batch_size=batch_size,
-            num_workers=self.datarc["num_workers"],
+            num_workers=self.datarc.whole("num_workers", least=0),
             collate_fn=collate,
             **loader,
         )
@@ -253,6 +253,8 @@ class Section(dict[str, Any]):
     """A section of the config; a missing key is an InputError, and so is one that is not ``known``."""
 
     def __init__(self, name: str, values: dict[str, Any], known: Sequence[str] | None = None) -> None:
+        if not isinstance(values, dict):
+            raise InputError(f"{name}: expected a section with keys, but got {values!r}.")
         super().__init__(values)
         self.name = name
         for key in values:
@@ -263,6 +265,15 @@ class Section(dict[str, Any]):
         raise InputError(
             f"{self.name} has no {key!r}: add it to the config, or give -o {self.name}.{key}=VALUE."
         )
+
+    def whole(self, key: str, least: int = 1) -> int:
+        """The whole number under ``key``; InputError for anything else, or one below ``least``."""
+        value = self[key]
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < least or value % 1:
+            raise InputError(
+                f"{self.name}.{key}: expected a whole number from {least} up, but got {value!r}."
+            )
+        return int(value)
 
 
 def _agreed_classes(section: dict[str, Any], corpus: Corpus | None) -> tuple[tuple[str, ...], ...]:

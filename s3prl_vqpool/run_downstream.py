@@ -19,7 +19,7 @@ import torch
 import yaml
 
 from . import checkpoints, compat, plugin, pooling
-from .errors import InputError, report, unknown_name
+from .errors import InputError, one_line, report, unknown_name
 from .upstream import selected_pooling
 
 EXAMPLE = """example:
@@ -48,11 +48,13 @@ def main(argv: list[str] | None = None) -> int:
         ):
             run_downstream.main()
     except InputError as error:
-        return report(error)
+        mistake = InputError(one_line(error))
     except KeyboardInterrupt:
         print("interrupted; -a continues from the last checkpoint", file=sys.stderr)
         return 130
-    return 0
+    else:
+        return 0
+    return report(mistake)  # here, with the traceback gone, S3PRL's progress bars have had their last word
 
 
 def s3prl_parser() -> argparse.ArgumentParser:
@@ -68,9 +70,8 @@ def s3prl_parser() -> argparse.ArgumentParser:
         captured.append(parser)
         raise Built
 
-    with patch.object(argparse.ArgumentParser, "parse_args", stop):
-        with suppress(Built):
-            get_downstream_args()
+    with patch.object(argparse.ArgumentParser, "parse_args", stop), suppress(Built):
+        get_downstream_args()
     parser = captured[0]
     parser.prog, parser.epilog = "run_downstream.py", EXAMPLE
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -86,8 +87,9 @@ def _prepare(argv: list[str]) -> list[str]:
     added = _device_options(args)
     if args.mode == "inference" and not Path(args.evaluate_split).is_file():
         raise InputError(f"-t {args.evaluate_split}: no such audio file; -m inference labels one file.")
-    for option in (args.override or "").split(",,"):
-        _check_override(option.strip())
+    if args.override is not None and args.override.lower() != "none":
+        for option in args.override.split(",,"):
+            _check_override(option.strip())
     if args.init_ckpt:
         checkpoints.load(args.init_ckpt)
     resumed = _resumed_checkpoint(args)
@@ -114,6 +116,10 @@ def _device_options(args: argparse.Namespace) -> list[str]:
             raise InputError(
                 f"--device {args.device}: this torch sees no CUDA device; leave it out to use the CPU."
             )
+    try:
+        torch.device(args.device or "cpu")
+    except RuntimeError as error:
+        raise InputError(f"--device {args.device}: torch knows no such device.") from error
     options = ["--device", "cpu"] if args.device is None and not torch.cuda.is_available() else []
     if args.local_rank is None and local_rank is not None:
         options += ["--local_rank", local_rank]
@@ -121,13 +127,17 @@ def _device_options(args: argparse.Namespace) -> list[str]:
 
 
 def _check_override(option: str) -> None:
-    if option and option.lower() != "none":
-        key, *value = option.split("=")
-        if len(value) != 1 or key.split(".")[0] not in ("args", "config") or "." not in key:
-            raise InputError(
-                f"-o {option!r}: expected config.SECTION.KEY=VALUE or args.KEY=VALUE, several joined by ',,' "
-                "(S3PRL allows no '=' in a value)."
-            )
+    key, *value = option.split("=")
+    first, *rest = key.strip().split(".")
+    if (
+        len(value) != 1
+        or not all(rest)
+        or len(rest) not in {"args": (1,), "config": range(1, 9)}.get(first, ())
+    ):
+        raise InputError(
+            f"-o {option!r}: expected config.SECTION.KEY=VALUE or args.KEY=VALUE, several joined by ',,' "
+            "(S3PRL allows no '=' in a value)."
+        )
 
 
 def _resumed_checkpoint(args: argparse.Namespace) -> Path | None:
@@ -168,11 +178,17 @@ def _check_resumed(args: argparse.Namespace, state: dict, path: Path) -> None:
 
 
 def _check_names(args: argparse.Namespace) -> None:
+    from huggingface_hub import HfApi
     from s3prl import hub
 
     if args.upstream is None or args.downstream is None:
         raise InputError(
             "-u UPSTREAM and -d DOWNSTREAM are needed to start, e.g. -u wav2vec2_vq -d vqpool_ks."
+        )
+    if args.hub == "huggingface" and not hasattr(HfApi, "login"):
+        raise InputError(
+            "--hub huggingface: S3PRL signs in through HfApi.login, which this huggingface_hub has not: "
+            "download the checkpoint, and give it with -k."
         )
     if args.hub == "torch" and args.upstream not in hub.options():
         raise unknown_name("upstream", args.upstream, [*plugin.upstreams(), *hub.options()], full_list=False)
@@ -222,7 +238,8 @@ def _config(args: argparse.Namespace) -> Path:
         raise InputError(f"{path}: cannot read this config ({error.strerror}).{hint}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not YAML ({' '.join(str(error).split())}).") from error
-    missing = [key for key in ("runner", "optimizer", "downstream_expert") if key not in (config or {})]
+    sections = config if isinstance(config, dict) else {}
+    missing = [key for key in ("runner", "optimizer", "downstream_expert") if key not in sections]
     if missing:
         raise InputError(f"{path}: not a config for this runner, it has no {', '.join(missing)}.")
     return path
@@ -234,6 +251,8 @@ def _check_new_experiment(args: argparse.Namespace) -> None:
         raise InputError(
             "-n NAME (result/downstream/NAME) or -p FOLDER is needed: where the experiment is saved."
         )
+    if expdir.exists() and not expdir.is_dir():
+        raise InputError(f"{expdir} is a file: choose another -n or -p, for the experiment's folder.")
     if args.mode == "train" and list(expdir.glob("*.ckpt")):
         raise InputError(
             f"{expdir} holds an experiment already: continue it with -a, or choose another -n or -p."

@@ -23,9 +23,9 @@ class DownstreamExpert(UtteranceExpert):
         )
 
     def batch_size(self, split: str) -> int:
-        return self.datarc["batch_size"]
+        return self.datarc.whole("batch_size")
 
     def training_weights(self) -> list[float] | None:
         if self.datarc.get("classes", "v1") == "all35":
             return None
-        return [utterance.weight for utterance in self.corpus.splits["train"]]
+        return [utterance.weight for utterance in self.dataset("train").utterances]

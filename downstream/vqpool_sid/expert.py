@@ -15,4 +15,4 @@ class DownstreamExpert(UtteranceExpert):
         return corpora.voxceleb1(self.datarc["file_path"], self.datarc["meta_data"])
 
     def max_samples(self, split: str) -> int | None:
-        return self.datarc["max_timestep"] if split == "train" else None
+        return self.datarc.whole("max_timestep") if split == "train" else None

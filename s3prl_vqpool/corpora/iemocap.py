@@ -33,8 +33,8 @@ def iemocap(
     """
     if fold not in FOLDS:
         raise unknown_name("IEMOCAP fold", fold, FOLDS)
-    if not 0 < valid_ratio < 1:
-        raise InputError(f"IEMOCAP: Expected valid_ratio between 0 and 1, but got {valid_ratio}.")
+    if not isinstance(valid_ratio, (int, float)) or not 0 < valid_ratio < 1:
+        raise InputError(f"IEMOCAP: Expected valid_ratio between 0 and 1, but got {valid_ratio!r}.")
     root = corpus_root(root, IEMOCAP)
     session = fold.replace("fold", "Session")
     folder = Path(meta_data) if meta_data else root / "meta_data"
