@@ -142,7 +142,7 @@ def measure(shape: tuple[int, int, int], device: str, repeats: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0] if __doc__ else None,
-        epilog="example: python benchmarks/pooling.py --device cpu --repeats 50",
+        epilog="example: OMP_NUM_THREADS=1 python benchmarks/pooling.py --device cpu --repeats 25",
     )
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     parser.add_argument(

@@ -19,13 +19,13 @@ _PAPER = "arXiv 2304.03940, Table 1"
 
 
 def _normalised(weights: Tensor, mask: Tensor) -> Tensor:
-    weights = weights.masked_fill(~mask, 0)
-    return (weights / weights.sum(dim=1, keepdim=True)).float()
+    weights = weights * mask
+    return weights / weights.sum(dim=1, keepdim=True)
 
 
 def _local_counts(batch: Batch) -> Tensor:
     """``sum_g n_g(q[t, g])``, float32 [B, T]; exact up to 2**24."""
-    ones = torch.ones(batch.mask.shape, device=batch.mask.device)
+    ones = torch.ones_like(batch.mask, dtype=torch.float32)
     total = torch.zeros_like(ones)
     for index, width in batch.entries:
         total += ones.new_zeros(ones.shape[0], width).scatter_add_(1, index, ones).gather(1, index)
@@ -33,9 +33,9 @@ def _local_counts(batch: Batch) -> Tensor:
 
 
 def _global_counts(batch: Batch, counts: Counts) -> Tensor:
-    """``sum_g N_g(q[t, g])``, float64 [B, T]; an index that never occurred in training counts as 1."""
+    """``sum_g N_g(q[t, g])``, float32 [B, T]; an index that never occurred in training counts as 1."""
     found = [entries.clamp_min(1) for entries in counts.of_entries(batch.codes)]
-    return reduce(torch.add, found).double()
+    return reduce(torch.add, found).float()
 
 
 @register(
@@ -49,7 +49,7 @@ def _global_counts(batch: Batch, counts: Counts) -> Tensor:
 )
 def sif(batch: Batch, counts: Counts, a: float) -> Tensor:
     """``a / (p(q_t) + a)``, normalised; a tuple that never occurred in training has p = 0."""
-    p = counts.of_tuples(batch.codes).double() / counts.frames
+    p = counts.of_tuples(batch.codes).float() / counts.frames
     return _normalised(a / (p + a), batch.mask)
 
 
