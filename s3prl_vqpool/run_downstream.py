@@ -91,7 +91,7 @@ def _prepare(argv: list[str]) -> list[str]:
         for option in args.override.split(",,"):
             _check_override(option.strip())
     if args.init_ckpt:
-        checkpoints.load(args.init_ckpt)
+        checkpoints.load(args.init_ckpt, required=() if args.mode == "train" else ("Downstream",))
     resumed = _resumed_checkpoint(args)
     if resumed:
         _check_resumed(
