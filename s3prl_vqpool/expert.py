@@ -156,11 +156,10 @@ class UtteranceExpert(SuperbHead):
             features: B tensors [T_i, D] from S3PRL's Featurizer.
             labels: a class index per slot, for each utterance.
         """
-        logits = self._logits_of(features)
-        targets = torch.as_tensor(labels, device=logits.device)  # [B, slots]
-        per_slot = logits.split([len(names) for names in self.classes], dim=1)
+        per_slot = self._logits_per_slot(features)
+        targets = torch.as_tensor(labels, device=per_slot[0].device)  # [B, slots]
         loss = torch.stack([F.cross_entropy(slot, targets[:, k]) for k, slot in enumerate(per_slot)]).sum()
-        predicted = torch.stack([slot.argmax(dim=1) for slot in per_slot], dim=1)
+        predicted = _best(per_slot)
         records[self.loss_name].append(loss.item())
         records["acc"] += (predicted == targets).all(dim=1).float().tolist()
         records["weight"] += weights
@@ -198,9 +197,8 @@ class UtteranceExpert(SuperbHead):
 
     def inference(self, features: list[Tensor], filenames: list[str]) -> None:
         """Print the label of each utterance (S3PRL's `-m inference -t FILE`)."""
-        per_slot = self._logits_of(features).split([len(names) for names in self.classes], dim=1)
-        predicted = torch.stack([slot.argmax(dim=1) for slot in per_slot], dim=1)
-        for filename, names in zip(filenames, self._names(predicted)):
+        predicted = self._names(_best(self._logits_per_slot(features)))
+        for filename, names in zip(filenames, predicted):
             print(self.prediction_line(filename, names))
 
     def prepare(self, upstream: nn.Module, featurizer: nn.Module) -> None:
@@ -232,13 +230,14 @@ class UtteranceExpert(SuperbHead):
             )
         return self._datasets[split]
 
-    def _logits_of(self, features: list[Tensor]) -> Tensor:
-        """[B, sum of the slots' classes] from B tensors [T_i, D]."""
+    def _logits_per_slot(self, features: list[Tensor]) -> tuple[Tensor, ...]:
+        """For each slot [B, its classes], from B tensors [T_i, D]."""
         frames = [len(feature) for feature in features]
         needed = self.model.method.name if self.model.method.needs_codes else None
         batch = codes.take(frames) if needed is None else codes.require(frames, needed)
         padded = pad_sequence(features, batch_first=True)
-        return self.logits(padded, torch.tensor(frames, device=padded.device), batch)
+        logits = self.logits(padded, torch.tensor(frames, device=padded.device), batch)
+        return logits.split([len(names) for names in self.classes], dim=1)
 
     def _default_datarc(self) -> list[str]:
         beside = Path(sys.modules[type(self).__module__].__file__ or "").with_name("config.yaml")
@@ -247,6 +246,11 @@ class UtteranceExpert(SuperbHead):
     def _names(self, indices: Tensor) -> list[tuple[str, ...]]:
         rows = indices.tolist()
         return [tuple(names[k] for names, k in zip(self.classes, row)) for row in rows]
+
+
+def _best(per_slot: Sequence[Tensor]) -> Tensor:
+    """Index of the highest logit in each slot, [B, slots]."""
+    return torch.stack([slot.argmax(dim=1) for slot in per_slot], dim=1)
 
 
 class Section(dict[str, Any]):

@@ -62,7 +62,7 @@ class Pooled(nn.Module):
     ) -> None:
         super().__init__()
         self.method, self.over_all_frames = method_of(name)
-        self.pooling = pooling.build(self.method.name, input_dim, **(options or {}))
+        self.pooling = pooling.build(self.method.name, input_dim, **_checked(self.method, options or {}))
         linear = nn.Linear(projected_dim or self.method.output_dim(input_dim), output_dim)
         self.post_net = nn.ModuleDict({"linear": linear})
 
@@ -81,6 +81,17 @@ class Pooled(nn.Module):
     def forward(self, frames: Tensor, lengths: Tensor, codes: Codes | None) -> Tensor:
         """Logits [B, C]."""
         return self.post_net["linear"](self.pool(frames, lengths, codes))
+
+
+def _checked(method: pooling.Method, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`pooling_options` of a config: numbers that the method takes."""
+    taken = [option for option in method.options if option not in ("counts", "statistics")]
+    for option, value in options.items():
+        if option not in taken:
+            raise unknown_name(f"option of pooling {method.name}:", option, taken or ["none"])
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise InputError(f"pooling_options.{option}: expected a number, but got {value!r}.")
+    return options
 
 
 class SuperbHead(nn.Module):
