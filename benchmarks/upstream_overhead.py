@@ -1,0 +1,146 @@
+#!/usr/bin/env python3
+"""Time that the codes add to an upstream: wav2vec2_vq_local over S3PRL's own wav2vec2_local, one forward each.
+
+A base-size model (12 layers of 768, 512 convolution channels, 2 x 320 codes) with random weights, made here with
+S3PRL's classes. The two upstreams take turns, and so does which of them comes first; the ratio is the median over
+the pairs, so that what else the machine does falls on both. "codes alone" is the work that is added: the
+quantizer's projection and argmax, the mask, the hand-over. Goal: at most 3 % more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+import s3prl_vqpool  # noqa: F401 (S3PRL's own modules import after it on every stack)
+
+# isort: split
+from s3prl import hub
+from s3prl.upstream.interfaces import UpstreamBase
+from s3prl.upstream.wav2vec2.wav2vec2_model import AudioPretrainingConfig, Wav2Vec2Config, Wav2Vec2Model
+
+BASE = {"quantize_targets": True, "latent_vars": 320, "latent_groups": 2, "latent_dim": 256, "final_dim": 256}
+LARGE = {
+    **BASE,
+    "extractor_mode": "layer_norm",
+    "conv_bias": True,
+    "layer_norm_first": True,
+    "encoder_layers": 24,
+    "encoder_embed_dim": 1024,
+    "encoder_ffn_embed_dim": 4096,
+    "encoder_attention_heads": 16,
+    "latent_dim": 768,
+    "final_dim": 768,
+}
+SIZES = {"base": BASE, "large": LARGE}
+GOAL = 0.03
+
+
+def upstreams(size: str, device: str) -> tuple[Any, Any]:
+    """S3PRL's upstream and ours, of one checkpoint with random weights."""
+    config = Wav2Vec2Config(**SIZES[size])
+    task = AudioPretrainingConfig(normalize=size == "large")
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "random.pt")
+        weights = Wav2Vec2Model(config).state_dict()
+        torch.save({"task_cfg": asdict(task), "model_cfg": asdict(config), "model_weight": weights}, path)
+        del weights
+        return tuple(
+            entry(ckpt=path).eval().to(device) for entry in (hub.wav2vec2_local, hub.wav2vec2_vq_local)
+        )
+
+
+@torch.no_grad()
+def seconds(call: Callable[[], Any], device: str) -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    call()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def codes_alone(ours: Any, wavs: list[torch.Tensor], device: str) -> float:
+    """Seconds of all that our upstream does beside S3PRL's forward, whose result is given to it ready-made."""
+    kept: dict[str, Any] = {}
+
+    def forward(self: Any, wavs: list[torch.Tensor]) -> dict:
+        self._latents = kept["latents"]
+        return dict(kept["result"])
+
+    with torch.no_grad():
+        handle = ours.model.layer_norm.register_forward_hook(lambda *args: kept.update(latents=args[2]))
+        kept["result"] = UpstreamBase.__call__(ours, wavs)
+        handle.remove()
+    ours.forward = forward.__get__(ours)
+    spent = min(seconds(lambda: ours(wavs), device) for _ in range(30))
+    del ours.forward
+    return spent
+
+
+def measure(plain: Any, ours: Any, count: int, length: float, pairs: int, device: str) -> str:
+    """One row of the table."""
+    generator = torch.Generator().manual_seed(1)
+    wavs = [torch.randn(round(16000 * length), generator=generator).to(device) for _ in range(count)]
+    spent: dict[Any, list[float]] = {plain: [], ours: []}
+    turns = [(plain, ours), (ours, plain)] * -(-pairs // 2)
+    for upstream in (plain, ours) * 2:  # burn-in
+        seconds(lambda upstream=upstream: upstream(wavs), device)
+    for turn in tqdm(turns[:pairs], desc=f"{count} x {length:g} s", unit="pair", disable=None):
+        for upstream in turn:
+            spent[upstream].append(seconds(lambda upstream=upstream: upstream(wavs), device))
+    ratios = [ours_s / plain_s for ours_s, plain_s in zip(spent[ours], spent[plain])]
+    low, _, high = quantiles(ratios, n=4)
+    alone = codes_alone(ours, wavs, device)
+    usual = median(spent[plain])
+    return (
+        f"| {count} x {length:g} s | {usual * 1e3:.0f} ms | {median(spent[ours]) * 1e3:.0f} ms "
+        f"| {(median(ratios) - 1) * 100:+.2f} % | {(low - 1) * 100:+.1f} to {(high - 1) * 100:+.1f} % "
+        f"| {alone * 1e3:.2f} ms = {alone / usual * 100:.2f} % |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="example:\n  benchmarks/upstream_overhead.py --clips 4x4 8x1 --pairs 21",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--size", choices=SIZES, default="base")
+    parser.add_argument(
+        "--clips", nargs="+", default=["4x4", "8x1"], metavar="NxS", help="N clips of S seconds"
+    )
+    parser.add_argument(
+        "--pairs", type=int, default=21, help="forwards of each upstream (default: %(default)s)"
+    )
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    plain, ours = upstreams(args.size, args.device)
+    where = torch.cuda.get_device_name() if args.device == "cuda" else f"{args.threads} CPU threads"
+    print(f"wav2vec2_vq_local over wav2vec2_local, {args.size} size, {where}, torch {torch.__version__},")
+    print(
+        f"Python {platform.python_version()}, median of {args.pairs} interleaved pairs; goal: at most {GOAL:.0%} more\n"
+    )
+    print("| clips | S3PRL | with codes | more | middle half of the pairs | codes alone |")
+    print("|---|---|---|---|---|---|")
+    for clips in args.clips:
+        count, length = clips.split("x")
+        print(measure(plain, ours, int(count), float(length), args.pairs, args.device), flush=True)
+
+
+if __name__ == "__main__":
+    main()
