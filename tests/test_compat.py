@@ -77,9 +77,9 @@ def test_s3prl_imports_and_each_shim_that_was_applied_says_why() -> None:
 
 
 def test_stack_on_which_s3prl_works_is_left_alone() -> None:
-    python = os.environ.get("VQPOOL_LEGACY_PYTHON")
+    python = os.environ.get("VQPOOL_LEGACY_PYTHON") or (None if compat.applied else sys.executable)
     if not python:
-        pytest.skip("VQPOOL_LEGACY_PYTHON names no interpreter with the older stack (torch 2.5)")
+        pytest.skip("this is not the older stack (torch 2.5), and VQPOOL_LEGACY_PYTHON names none")
     import_alone = "import s3prl.hub, s3prl.run_downstream; print('works')"
     assert in_fresh_python(import_alone, python) == "works"
     found = json.loads(in_fresh_python(IMPORTS, python))
