@@ -1,11 +1,13 @@
-"""S3PRL's runner with two steps added: the config is checked, and training statistics come before step 1."""
+"""S3PRL's runner: the config checked, training statistics before step 1, and several processes that end."""
 
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from typing import Any
 
 from s3prl.downstream import runner as s3prl_runner
+from s3prl.utility.helper import is_leader_process
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -15,8 +17,16 @@ from .expert import Section, UtteranceExpert
 STEPS = ("total_steps", "gradient_accumulate_steps", "log_step", "eval_step", "save_step", "max_keep")
 
 
+class _Trained(Exception):
+    """A process other than the first has made all steps."""
+
+
 class Runner(s3prl_runner.Runner):
     """`s3prl.downstream.runner.Runner`; its training, evaluation and inference are S3PRL's.
+
+    With several processes, S3PRL counts steps in the first one only, so the others would train on until they
+    fail for want of the first; here they stop after the last step. Evaluation, which the first one does alone,
+    goes past DistributedDataParallel, so that it asks nothing of the others.
 
     Raises:
         InputError: a value in the config's runner or optimizer section that S3PRL cannot use, or a layer (`-l`)
@@ -39,7 +49,19 @@ class Runner(s3prl_runner.Runner):
                 if split not in splits:
                     raise unknown_name("split in config.runner.eval_dataloaders:", split, splits)
             expert.prepare(_bare(self.upstream.model), _bare(self.featurizer.model))
-        super().train()
+        with suppress(_Trained):
+            super().train()
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """S3PRL's evaluation, on the modules themselves."""
+        wrapped = [entry.model for entry in self.all_entries]
+        for entry in self.all_entries:
+            entry.model = _bare(entry.model)
+        try:
+            return super().evaluate(*args, **kwargs)
+        finally:
+            for entry, model in zip(self.all_entries, wrapped):
+                entry.model = model
 
     def _get_featurizer(self) -> Any:
         try:
@@ -50,9 +72,26 @@ class Runner(s3prl_runner.Runner):
 
     def _get_optimizer(self, model_params: list[nn.Module]) -> Any:
         try:
-            return super()._get_optimizer(model_params)
+            optimizer = super()._get_optimizer(model_params)
         except (NameError, AttributeError, KeyError, TypeError) as error:
             raise InputError(f"config.optimizer {self.config['optimizer']} is of no use: {error}.") from error
+        if not is_leader_process():
+            self._stop_after_last_step(optimizer)
+        return optimizer
+
+    def _stop_after_last_step(self, optimizer: Any) -> None:
+        left = self.config["runner"]["total_steps"] - self.init_ckpt.get("Step", 0)
+        zero_grad = optimizer.zero_grad
+
+        def counting(*args: Any, **kwargs: Any) -> None:
+            """S3PRL calls this once at the end of each step."""
+            nonlocal left
+            zero_grad(*args, **kwargs)
+            left -= 1
+            if left <= 0:
+                raise _Trained
+
+        optimizer.zero_grad = counting
 
 
 def _bare(model: nn.Module) -> nn.Module:
