@@ -83,19 +83,21 @@ def _ends_with(path: Path, name: str) -> bool:
 
 
 def fetch(url: str, refresh: bool = False) -> Path:
-    """The local copy of a checkpoint, downloaded into S3PRL's cache on first use.
+    """The local copy of an upstream's checkpoint, downloaded into S3PRL's cache on first use.
 
     S3PRL keeps a download that ended early as if it were whole (s3prl/util/download.py); here the copy is
-    read once before it is used, and one that `load` refuses is removed.
+    read once before it is used, and one that `fairseq_files.load` refuses is removed.
 
     Args:
         url: http or https address.
         refresh: download again even if there is a copy.
 
     Raises:
-        InputError: no network, no such file, the download was cut short, or `load` refuses the file.
+        InputError: no network, no such file, the download was cut short, or `fairseq_files.load` refuses the file.
     """
     from s3prl.util.download import urls_to_filepaths
+
+    from . import fairseq_files
 
     way_out = f"Copy the file here by other means and use: -u wav2vec2_vq_local -k PATH/{Path(url).name}"
     try:
@@ -103,7 +105,7 @@ def fetch(url: str, refresh: bool = False) -> Path:
     except (OSError, KeyError, ValueError) as error:
         raise InputError(f"{url}: cannot be downloaded ({_reason(error)}). {way_out}") from error
     try:
-        load(path)
+        fairseq_files.load(path)
     except DamagedCheckpoint as error:
         size = path.stat().st_size
         path.unlink()

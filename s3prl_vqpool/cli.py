@@ -16,6 +16,7 @@ VERBS = {
     "list": "list the upstreams, downstreams and poolings",
     "synthesise": "make the embedded corpora",
     "demo": "run the main job on them, VQ-LP beside mean",
+    "convert": "convert a checkpoint of fairseq, without fairseq",
 }
 EXAMPLE = "vqpool doctor --ks speech_commands_v0.01 speech_commands_test_set_v0.01"
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 from s3prl.upstream.wav2vec2.expert import UpstreamExpert as _Wav2Vec2
+from s3prl.upstream.wav2vec2.wav2vec2_model import AudioPretrainingConfig, Wav2Vec2Config, Wav2Vec2Model
 from torch import Tensor, nn
 
-from s3prl_vqpool import checkpoints
+from s3prl_vqpool import fairseq_files
 from s3prl_vqpool.errors import InputError
+from s3prl_vqpool.fairseq_models import build, from_memory
 from s3prl_vqpool.upstream import WithCodes
 
 
@@ -23,16 +25,18 @@ class UpstreamExpert(WithCodes, _Wav2Vec2):
     there both hidden states and codes of an utterance depend on the padding of its batch, as in S3PRL.
 
     Args:
-        ckpt: path of a checkpoint that S3PRL converted (keys task_cfg, model_cfg, model_weight).
+        ckpt: path of a checkpoint as fairseq wrote it, as S3PRL converted it, or as `vqpool convert` wrote it.
         model_config: file of training counts (S3PRL's `-g`), for selections such as `-s vq_bp`.
 
     Raises:
-        InputError: the checkpoint is damaged, not a converted one, or holds no quantizer.
+        InputError: the checkpoint is damaged, another model's, or holds no quantizer.
     """
 
     def __init__(self, ckpt: str, model_config: str | None = None, **kwargs: Any) -> None:
-        _require_quantizer(ckpt)
-        super().__init__(ckpt, **kwargs)
+        checkpoint = fairseq_files.load(ckpt)
+        _require_quantizer(ckpt, checkpoint)
+        model = build(checkpoint, ckpt, Wav2Vec2Model, Wav2Vec2Config, AudioPretrainingConfig)
+        from_memory(_Wav2Vec2.__init__, lambda _: model)(self, ckpt, **kwargs)
         quantizer = self.model.quantizer
         self.codebook_sizes = (quantizer.num_vars,) * quantizer.groups
         self._latents: Tensor | None = None
@@ -58,9 +62,8 @@ class UpstreamExpert(WithCodes, _Wav2Vec2):
         return logits.unflatten(-1, (quantizer.groups, quantizer.num_vars)).argmax(dim=-1)
 
 
-def _require_quantizer(ckpt: str) -> None:
-    weights = checkpoints.load(ckpt, required=("task_cfg", "model_cfg", "model_weight"))["model_weight"]
-    if "quantizer.vars" not in weights:
+def _require_quantizer(ckpt: str, checkpoint: fairseq_files.Converted) -> None:
+    if "quantizer.vars" not in checkpoint.model_weight:
         raise InputError(
             f"{ckpt}: this wav2vec 2.0 has no quantizer (fine-tuned checkpoints drop it), so there are no codes: "
             "use the pre-trained checkpoint, or S3PRL's wav2vec2_custom with a downstream that needs no codes."

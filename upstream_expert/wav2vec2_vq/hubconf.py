@@ -15,14 +15,14 @@ _CONVERTED = "https://huggingface.co/s3prl/converted_ckpts/resolve/main"
 
 
 def wav2vec2_vq_custom(ckpt: str | None = None, refresh: bool = False, **kwargs: _Any) -> _UpstreamExpert:
-    """wav2vec 2.0 from a checkpoint that S3PRL converted.
+    """wav2vec 2.0 from a checkpoint file: fairseq's, S3PRL's, or one that `vqpool convert` wrote.
 
     Args:
         ckpt: path or URL (`-k`).
         refresh: download a URL again (`-r`).
     """
     if ckpt is None:
-        raise _InputError("This upstream needs a checkpoint: -k PATH or -k URL of one that S3PRL converted.")
+        raise _InputError("This upstream needs a checkpoint: -k PATH or -k URL of a wav2vec 2.0 file.")
     path = _fetch(str(ckpt), refresh) if str(ckpt).startswith(("http://", "https://")) else _Path(ckpt)
     return _UpstreamExpert(str(path), **kwargs)
 
