@@ -61,10 +61,6 @@ class Corpus:
                     f"{self.name}: the {split} split is empty. Check the corpus folder and its lists."
                 )
 
-    def format(self, label: Sequence[int]) -> str:
-        """A label as S3PRL's prediction files print it: class names, comma-separated if there are several."""
-        return ",".join(names[index] for names, index in zip(self.classes, label))
-
 
 def describe(corpus: Corpus) -> str:
     """One line: utterances per split, classes per slot."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import InputError, unknown_name
@@ -16,19 +16,11 @@ _FILES = {"train": "train", "dev": "valid", "test": "test"}
 _PURPOSE = f"a CSV with the columns path, {', '.join(SLOTS)}"
 
 
-class SingleIntents(Corpus):
-    """Fluent Speech Commands with one class per ``action|object|location``."""
-
-    def format(self, label: Sequence[int]) -> str:
-        return super().format(label).replace("|", ",")
-
-
 def fluent_commands(root: str | Path, labels: str = "slots") -> Corpus:
     """Fluent Speech Commands with three slots (``slots``) or one class per combination (``intents31``).
 
     Classes are numbered by first appearance in train. Combinations that only dev or test hold come after
-    them; a slot value that train does not hold is an error. Either way a label prints as
-    ``action,object,location``.
+    them, named ``action|object|location``; a slot value that train does not hold is an error.
 
     Raises:
         InputError: a folder that is not the corpus, a malformed row, a value unknown to train, or a
@@ -51,7 +43,7 @@ def fluent_commands(root: str | Path, labels: str = "slots") -> Corpus:
         return Utterance(path, tuple(table[name] for table, name in zip(index, named)), path.stem)
 
     splits = {split: [utterance(path, values) for _, path, values in rows[split]] for split in _FILES}
-    return (Corpus if labels == "slots" else SingleIntents)("fluent_commands", splits, classes)
+    return Corpus("fluent_commands", splits, classes)
 
 
 def _rows(root: Path, table: Path) -> Iterator[tuple[int, Path, tuple[str, ...]]]:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from s3prl_vqpool.corpora import Corpus
 from s3prl_vqpool.errors import InputError
 
 KEYWORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
@@ -150,3 +151,8 @@ def refused(*message: object) -> AbstractContextManager:
 
 def ids(utterances: Sequence) -> list[str]:
     return [utterance.id for utterance in utterances]
+
+
+def names(corpus: Corpus, label: Sequence[int]) -> str:
+    """A label's class names, one per slot, comma-separated."""
+    return ",".join(slot[index] for slot, index in zip(corpus.classes, label))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from corpus_folders import COMMANDS, fluent_commands_folder, refused
+from corpus_folders import COMMANDS, fluent_commands_folder, names, refused
 
 from s3prl_vqpool.corpora import fluent_commands
 
@@ -26,7 +26,7 @@ def test_slots_are_numbered_by_first_appearance_in_train(tmp_path: Path) -> None
         "dev": [("b1", (1, 2, 0))],
         "test": [("c1", (0, 0, 1)), ("c2", (0, 2, 1))],
     }
-    assert corpus.format((1, 2, 0)) == "increase,music,kitchen"
+    assert names(corpus, (1, 2, 0)) == "increase,music,kitchen"
 
 
 def test_single_intents_append_the_combinations_that_train_lacks(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_single_intents_append_the_combinations_that_train_lacks(tmp_path: Path)
         "dev": [("b1", (3,))],
         "test": [("c1", (4,)), ("c2", (2,))],
     }
-    assert corpus.format((3,)) == "increase,music,kitchen"
+    assert names(corpus, (3,)) == "increase|music|kitchen"
 
 
 @pytest.mark.parametrize("kind", ["slots", "intents31"])

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from corpus_folders import ids, iemocap_folder, refused
+from corpus_folders import ids, iemocap_folder, names, refused
 
 from s3prl_vqpool.corpora import iemocap
 
@@ -78,7 +78,7 @@ def test_class_order_is_that_of_the_label_indices(root: Path) -> None:
         file.write_text(json.dumps(content))
     corpus = iemocap(root)
     assert corpus.classes == (("ang", "hap", "sad", "neu"),)
-    assert [corpus.format(u.label) for u in corpus.splits["test"]] == ["neu", "hap", "ang", "sad"]
+    assert [names(corpus, u.label) for u in corpus.splits["test"]] == ["neu", "hap", "ang", "sad"]
 
 
 def test_unknown_folds_ratios_and_absent_meta_data_are_refused(root: Path) -> None:

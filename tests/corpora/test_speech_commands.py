@@ -12,6 +12,7 @@ from corpus_folders import (
     all_words_folder,
     bucket,
     ids,
+    names,
     refused,
     speakers_of,
     speech_commands_folders,
@@ -109,7 +110,7 @@ def test_all_words_follow_the_official_lists(tmp_path: Path) -> None:
             f"{word}-{speaker}_nohash_0.wav" for word in words for speaker in speakers
         )
         for utterance in corpus.splits[split]:
-            assert corpus.format(utterance.label) == utterance.path.parent.name
+            assert names(corpus, utterance.label) == utterance.path.parent.name
             assert utterance.weight == 1
 
 

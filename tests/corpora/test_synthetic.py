@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from corpus_folders import bucket, refused, wav
+from corpus_folders import bucket, names, refused, wav
 
 from s3prl_vqpool.corpora import (
     UtteranceDataset,
@@ -132,12 +132,12 @@ def test_speech_commands_speakers_are_disjoint_and_clips_last_one_second(small: 
     corpus = speech_commands(small / "speech_commands_v0.01", small / "speech_commands_test_set_v0.01")
     speakers = defaultdict(set)
     for split in ("train", "dev", "test"):
-        words = [u for u in corpus.splits[split] if corpus.format(u.label) != "_silence_"]
+        words = [u for u in corpus.splits[split] if names(corpus, u.label) != "_silence_"]
         for utterance in words:
             speakers[split].add(utterance.path.name.split("_nohash_")[0].split("_")[-1])
         samples = UtteranceDataset(words)
         assert {len(samples[index][0]) for index in range(len(words))} == {16000}
-        assert Counter(corpus.format(u.label) for u in words)["yes"] == 2 * len(speakers[split])
+        assert Counter(names(corpus, u.label) for u in words)["yes"] == 2 * len(speakers[split])
     assert [len(speakers[split]) for split in ("train", "dev", "test")] == [3, 1, 1]
     assert not speakers["test"] & (speakers["train"] | speakers["dev"])
     assert all(10 <= bucket(speaker) < 20 for speaker in speakers["test"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from corpus_folders import refused, voxceleb1_folder, wav
+from corpus_folders import names, refused, voxceleb1_folder, wav
 
 from s3prl_vqpool.corpora import voxceleb1
 
@@ -34,7 +34,7 @@ def test_splits_labels_and_ids_are_those_of_the_list(folder: tuple[Path, Path]) 
         "dev": [("id10007-7gWzIy6yIIk-00001", (1,), "dev/wav/id10007/7gWzIy6yIIk/00001.wav")],
         "test": [("id10270-x6uYqmx31kE-00001", (2,), "test/wav/id10270/x6uYqmx31kE/00001.wav")],
     }
-    assert corpus.format((2,)) == "id10270"
+    assert names(corpus, (2,)) == "id10270"
 
 
 def test_another_root_gives_its_own_files(folder: tuple[Path, Path], tmp_path: Path) -> None:
