@@ -24,6 +24,8 @@ import yaml
 from torch.nn.parallel import DistributedDataParallel
 from torch.testing import assert_close
 
+import s3prl_vqpool  # noqa: F401  (makes s3prl importable)
+
 WORLD = 2
 SECONDS = 120
 #: task: upstream, batch per rank, entries of the batch size. Steps are those of less than one epoch.
@@ -101,7 +103,6 @@ def rank_main(rank: int, folder: Path, paths: dict, checkpoints: dict) -> None:
         world_size=WORLD,
         timeout=datetime.timedelta(seconds=SECONDS),
     )
-    import s3prl_vqpool  # noqa: F401  (makes s3prl importable)
     from s3prl.downstream import runner as s3prl_runner
     from s3prl.utility.helper import hack_isinstance
 
@@ -184,8 +185,6 @@ def ranks(folder: Path, paths: dict, checkpoints: dict) -> list[dict[str, dict[s
 @pytest.fixture(scope="module")
 def alone(paths: dict, checkpoints: dict, folder: Path) -> dict[str, Any]:
     """The runner of one process with batches twice as large, by task."""
-    import s3prl_vqpool  # noqa: F401
-
     return {task: train(*settings(task, paths, checkpoints, folder / f"{task} alone", None)) for task in JOBS}
 
 
