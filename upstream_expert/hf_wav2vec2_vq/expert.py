@@ -1,0 +1,133 @@
+"""wav2vec 2.0 in Hugging Face's format with its codes: S3PRL's own upstream expert, plus the quantizer's indices."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from s3prl.upstream.hf_wav2vec2.expert import UpstreamExpert as _HfWav2Vec2
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    Wav2Vec2ConformerForPreTraining,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForPreTraining,
+)
+from transformers.utils import logging
+
+from s3prl_vqpool.errors import InputError
+from s3prl_vqpool.upstream import WithCodes
+
+#: Per `model_type` of config.json: the model with a quantizer, and its attribute that S3PRL's expert runs.
+MODELS: dict[str, tuple[Any, str]] = {
+    "wav2vec2": (Wav2Vec2ForPreTraining, "wav2vec2"),
+    "wav2vec2-conformer": (Wav2Vec2ConformerForPreTraining, "wav2vec2_conformer"),
+}
+_FAILURES = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    RuntimeError,
+    AttributeError,
+    ImportError,
+    SafetensorError,
+)
+
+
+class UpstreamExpert(WithCodes, _HfWav2Vec2):
+    """S3PRL's hf_wav2vec2 expert whose result also holds ``codes`` and ``code_lengths``.
+
+    The code of frame t in codebook g is the argmax over ``quantizer.weight_proj(z_t)``, with z the layer-normed
+    CNN output of the very forward pass that gave the hidden states, without Gumbel noise (arXiv 2304.03940,
+    section 3). The waveform is normalised as the checkpoint's preprocessor_config.json says; S3PRL's expert
+    takes that of facebook/wav2vec2-base where there is none, and so does this one, without the network.
+
+    Args:
+        ckpt: a name on Hugging Face's hub, or a folder; safetensors are preferred, and no code of it is run.
+        model_config: file of training counts (S3PRL's `-g`), for selections such as `-s vq_bp`.
+
+    Raises:
+        InputError: no such checkpoint, damaged, another architecture, or without a quantizer.
+    """
+
+    def __init__(self, ckpt: str, model_config: str | None = None) -> None:
+        nn.Module.__init__(self)
+        self.extracter = _extractor(ckpt)
+        self.model, self.quantizer = _load(ckpt)
+        self.codebook_sizes = (self.quantizer.num_vars,) * self.quantizer.num_groups
+        self._latents: Tensor | None = None
+        self.model.feature_projection.layer_norm.register_forward_hook(self._keep_latents)
+        self.use_statistics(model_config)
+
+    def _keep_latents(self, module: nn.Module, args: tuple, output: Tensor) -> None:
+        self._latents = output.detach()
+
+    def code_lengths(self, samples: Sequence[int]) -> list[int]:
+        lengths = list(samples)
+        for kernel, stride in zip(self.model.config.conv_kernel, self.model.config.conv_stride):
+            lengths = [(length - kernel) // stride + 1 for length in lengths]
+        return lengths
+
+    @torch.no_grad()
+    def quantize(self, result: dict[str, Any]) -> Tensor:
+        latents, self._latents = self._latents, None
+        quantizer = self.quantizer
+        with torch.autocast(latents.device.type, enabled=False):
+            logits = quantizer.weight_proj(latents.to(quantizer.weight_proj.weight.dtype))
+        return logits.unflatten(-1, (quantizer.num_groups, quantizer.num_vars)).argmax(dim=-1)
+
+
+def _extractor(ckpt: str) -> Wav2Vec2FeatureExtractor:
+    try:
+        return Wav2Vec2FeatureExtractor.from_pretrained(ckpt)
+    except _FAILURES:
+        return Wav2Vec2FeatureExtractor()  # its defaults are facebook/wav2vec2-base's
+
+
+@contextmanager
+def _no_bars_in_logs() -> Iterator[None]:
+    """transformers draws its progress bar also where nobody sees it move."""
+    shown = logging.is_progress_bar_enabled()
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _load(ckpt: str) -> tuple[nn.Module, nn.Module]:
+    """The model without its heads, and the quantizer."""
+    try:
+        kind = AutoConfig.from_pretrained(ckpt, trust_remote_code=False).model_type
+        if kind not in MODELS:
+            raise InputError(
+                f"{ckpt}: is a {kind}, but only {' and '.join(MODELS)} have a quantizer: fit codebooks with "
+                "vqpool kmeans and use -u kmeans_vq, or use S3PRL's own upstream."
+            )
+        family, attribute = MODELS[kind]
+        with _no_bars_in_logs():
+            model, report = family.from_pretrained(ckpt, weights_only=True, output_loading_info=True)
+    except InputError:
+        raise
+    except _FAILURES as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{ckpt}: cannot be loaded as a Hugging Face checkpoint ({reason}).") from error
+    missing = [str(name) for name in report["missing_keys"]]
+    if any(name.startswith("quantizer.") for name in missing):
+        raise InputError(
+            f"{ckpt}: this checkpoint has no quantizer (fine-tuned ones drop it), so there are no codes: use the "
+            "pre-trained one, such as facebook/wav2vec2-base, or S3PRL's hf_wav2vec2_custom without codes."
+        )
+    needed = [
+        name for name in missing if name.startswith(f"{attribute}.") and "masked_spec_embed" not in name
+    ]
+    if needed:
+        raise InputError(f"{ckpt}: lacks weights ({', '.join(sorted(needed)[:3])}, ...), download it again.")
+    return getattr(model, attribute), model.quantizer
