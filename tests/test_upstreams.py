@@ -2,7 +2,6 @@
 
 import argparse
 import runpy
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import s3prl_vqpool  # noqa: F401 (S3PRL's own modules import after it on every 
 
 # isort: split
 import pytest
-import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -345,109 +343,6 @@ def test_torch_hub_finds_the_upstreams(make: Make, tmp_path: Path) -> None:
     hubconf = runpy.run_path(str(ROOT / "hubconf.py"))
     for name in plugin.upstreams():
         assert hubconf[name] is getattr(hub, name)
-
-
-# ------------------------------------------------------------------------------------------------- mfcc_vq
-def brute_force_codes(frames: Tensor) -> Tensor:
-    """int64 [T, 2]: nearest centroid of the shipped file for frames [T, 39], by all distances in float64."""
-    module = sys.modules["s3prl.upstream.kmeans_vq.hubconf"]
-    centroids = safetensors.torch.load_file(Path(module.__file__).with_name("mfcc.safetensors"))
-    columns = ((0, 13), (13, 39))  # statics; deltas and delta-deltas
-    nearest = [
-        torch.cdist(
-            frames[:, start:stop].double(),
-            centroids[f"codebook.{g}"].double(),
-            compute_mode="donot_use_mm_for_euclid_dist",
-        ).argmin(dim=1)
-        for g, (start, stop) in enumerate(columns)
-    ]
-    return torch.stack(nearest, dim=1)
-
-
-def test_mfcc_vq_hidden_states_equal_s3prls_and_codes_are_the_nearest_centroids() -> None:
-    plain, ours = hub.mfcc().eval(), hub.mfcc_vq(ckpt=None, model_config=None, refresh=False).eval()
-    lengths = (16000, 5600, 560, 12345)
-    wavs = waves(*lengths)
-    expected, found = plain(wavs), ours(wavs)
-    assert set(found) == {*expected, "codes", "code_lengths"}
-    assert torch.equal(found["last_hidden_state"], expected["last_hidden_state"])
-    assert torch.equal(found["hidden_states"][0], expected["hidden_states"][0])
-    real = [(n - 400) // 160 + 1 for n in lengths]
-    assert real == [len(plain.extracter(wav)) for wav in wavs]
-    nearest = [brute_force_codes(frames) for frames in expected["hidden_states"][0]]
-    assert_codes(found, torch.stack(nearest), real)
-    assert ours.codebook_sizes == (64, 64)
-    assert min(len(found["codes"][..., g].unique()) for g in range(2)) > 10
-
-
-def test_mfcc_vq_codes_do_not_depend_on_the_batch() -> None:
-    ours = hub.mfcc_vq().eval()
-    wavs = waves(16000, 5600, 560, 12345)
-    batch = ours(wavs)
-    for i, wav in enumerate(wavs):
-        alone = ours([wav])
-        assert torch.equal(batch["codes"][i, : batch["code_lengths"][i]], alone["codes"][0])
-
-
-def test_mfcc_vq_codes_are_the_nearest_centroids_under_autocast_too() -> None:
-    plain, ours, wavs = hub.mfcc().eval(), hub.mfcc_vq().eval(), waves(16000, 16000)
-    with torch.autocast("cpu", torch.bfloat16):  # S3PRL's features themselves are rounded here
-        found, expected = ours(wavs), plain(wavs)
-    assert torch.equal(found["hidden_states"][0], expected["hidden_states"][0])
-    nearest = [brute_force_codes(frames) for frames in expected["hidden_states"][0]]
-    assert torch.equal(found["codes"], torch.stack(nearest))
-
-
-def test_mfcc_vq_frames_fit_s3prls_featurizer() -> None:
-    lengths = (16000, 5600, 560, 12345)
-    ours, wavs = hub.mfcc_vq().eval(), waves(*lengths)
-    featurizer = Featurizer(ours, upstream_device="cpu")
-    kept = [len(frames) for frames in featurizer(wavs, ours(wavs))]
-    taken = codes.take(kept)
-    assert taken is not None
-    assert taken.lengths.tolist() == [(n - 400) // 160 + 1 for n in lengths]
-
-
-# ------------------------------------------------------------------------------------------------ fairseq
-def convert(path: Path, out: Path) -> Path:
-    """fairseq's checkpoint as S3PRL's converter (s3prl/upstream/wav2vec2/convert.py) writes it."""
-    globals_ = [argparse.Namespace]
-    if path.stem == "fairseq_xlsr":
-        omegaconf = pytest.importorskip("omegaconf")
-        import collections
-        import typing
-
-        from omegaconf import base, nodes
-
-        globals_ += [omegaconf.DictConfig, omegaconf.ListConfig, nodes.AnyNode, base.ContainerMetadata]
-        globals_ += [base.Metadata, typing.Any, collections.defaultdict, dict, list, int]
-    with torch.serialization.safe_globals(globals_):
-        state = torch.load(path, weights_only=True)
-    if state["cfg"] is None:
-        task = model = vars(state["args"])
-    elif isinstance(state["cfg"], dict):
-        task, model = state["cfg"]["task"], state["cfg"]["model"]
-    else:
-        task, model = (
-            omegaconf.OmegaConf.to_container(state["cfg"][part], resolve=False) for part in ("task", "model")
-        )
-    torch.save({"task_cfg": task, "model_cfg": model, "model_weight": state["model"]}, out)
-    return out
-
-
-@pytest.mark.parametrize("name", ["fairseq_wav2vec2_base", "fairseq_wav2vec2_large", "fairseq_xlsr"])
-def test_codes_and_hidden_states_equal_fairseqs(tmp_path: Path, name: str) -> None:
-    if not GOLDEN.is_dir():
-        pytest.skip(f"no golden files: {GOLDEN} is absent")
-    expected = safetensors.torch.load_file(GOLDEN / "expected_fairseq.safetensors")
-    ours = hub.wav2vec2_vq_local(ckpt=str(convert(GOLDEN / f"{name}.pt", tmp_path / "converted.pt"))).eval()
-    for i in range(3):
-        with torch.no_grad():
-            found = ours([expected[f"wav.{i}"]])
-        assert torch.equal(found["codes"][0], expected[f"{name}.{i}.codes"].long())
-        assert len(found["hidden_states"]) == 4
-        for layer, states in enumerate(found["hidden_states"]):
-            torch.testing.assert_close(states[0], expected[f"{name}.{i}.hidden.{layer}"], atol=1e-5, rtol=0)
 
 
 # -------------------------------------------------------------------------------------------------- errors
