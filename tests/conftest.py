@@ -24,11 +24,11 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "run_downstream.py"
 sys.path[:0] = [str(Path(__file__).parent), str(ROOT)]
 
-#: One thread each: the runs are tiny, and the machine is shared.
+#: For this process too, before torch starts its threads: the tensors are tiny, and threads wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 ENVIRONMENT = {
     **os.environ,
     "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-    "OMP_NUM_THREADS": "1",
     "HF_HUB_OFFLINE": "1",
 }
 SECONDS = 120

@@ -55,6 +55,7 @@ def train(run: Any, options: Any, synthetic: dict, tmp_path: Path) -> Callable[.
             "eval_step": 2,
             "save_step": 2,
             "log_step": 1,
+            "max_keep": 1,
             "gradient_accumulate_steps": 1,
         }
         each = {"num_workers": 0, **synthetic[task], **SMALL[task], **(datarc or {})}
