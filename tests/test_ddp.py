@@ -37,6 +37,7 @@ JOBS = {
 }
 STEPS = {"ks": 4, "sid": 2, "ic": 4, "er": 4}
 FINE_TUNED = "ic, upstream fine-tuned"
+COUNTED = "er, VQ-GP"
 
 
 def settings(
@@ -63,6 +64,8 @@ def settings(
         total_steps=STEPS[task], eval_step=2, save_step=2, log_step=1, gradient_accumulate_steps=1
     )
     config["optimizer"]["lr"] = 1e-3
+    if job == COUNTED:
+        config["downstream_expert"]["modelrc"]["pooling"] = "VQ-GP"
     each = batch if rank is not None else WORLD * batch
     config["downstream_expert"]["datarc"].update(paths[task], num_workers=0, **dict.fromkeys(sizes, each))
     return args, config
@@ -109,7 +112,7 @@ def rank_main(rank: int, folder: Path, paths: dict, checkpoints: dict) -> None:
     hack_isinstance()
     s3prl_runner.DDP = lambda model, device_ids, **kwargs: DistributedDataParallel(model, **kwargs)
     seen = {}
-    for job in (*JOBS, FINE_TUNED):
+    for job in (*JOBS, FINE_TUNED, COUNTED):
         args, config = settings(job, paths, checkpoints, folder / job, rank)
         runner = train(args, config)
         expert = bare(runner.downstream.model)
@@ -185,7 +188,8 @@ def ranks(folder: Path, paths: dict, checkpoints: dict) -> list[dict[str, dict[s
 @pytest.fixture(scope="module")
 def alone(paths: dict, checkpoints: dict, folder: Path) -> dict[str, Any]:
     """The runner of one process with batches twice as large, by task."""
-    return {task: train(*settings(task, paths, checkpoints, folder / f"{task} alone", None)) for task in JOBS}
+    jobs = (*JOBS, COUNTED)
+    return {job: train(*settings(job, paths, checkpoints, folder / f"{job} alone", None)) for job in jobs}
 
 
 @pytest.mark.parametrize("task", JOBS)
@@ -210,7 +214,7 @@ def test_shards_are_disjoint_and_their_union_is_the_order_of_one_process(
     assert read == Counter(utterances[index].id for index in kept)
 
 
-@pytest.mark.parametrize("job", [*JOBS, FINE_TUNED])
+@pytest.mark.parametrize("job", [*JOBS, FINE_TUNED, COUNTED])
 def test_both_processes_end_with_the_same_parameters(job: str, ranks: list, checkpoints: dict) -> None:
     first, second = (rank[job]["states"] for rank in ranks)
     assert first.keys() == second.keys()
@@ -228,11 +232,11 @@ def test_both_processes_end_with_the_same_parameters(job: str, ranks: list, chec
         assert not any(key.startswith("quantizer") for key in moved)
 
 
-@pytest.mark.parametrize("task", JOBS)
-def test_two_processes_train_as_one_with_the_batches_put_together(
-    task: str, ranks: list, alone: dict
-) -> None:
-    expected, found = states(alone[task]), ranks[0][task]["states"]
+@pytest.mark.parametrize("job", [*JOBS, COUNTED])
+def test_two_processes_train_as_one_with_the_batches_put_together(job: str, ranks: list, alone: dict) -> None:
+    """For VQ-GP each process counts its share of the training set's codes, and both hold the sum."""
+    expected, found = states(alone[job]), ranks[0][job]["states"]
+    assert ("model.pooling.occurrences" in found["Downstream"]) == (job == COUNTED)
     assert expected.keys() == found.keys()
     for part in expected:
         for name in expected[part]:
