@@ -42,8 +42,13 @@ setup(
     ],
     extras_require={
         "demo": ["espeakng-loader"],
-        "test": ["espeakng-loader", "hypothesis", "mypy", "pandas", "pytest", "ruff", "types-PyYAML"],
+        "test": [
+            *("espeakng-loader", "hypothesis", "kaldiio", "mypy", "pandas", "pytest", "ruff", "scikit-learn"),
+            "types-PyYAML",
+        ],
         "recipes": ["scikit-learn"],
+        "kmeans": ["scikit-learn"],
+        "ark": ["kaldiio"],
         "fairseq": ["fairseq"],
     },
     entry_points={

@@ -17,6 +17,8 @@ VERBS = {
     "synthesise": "make the embedded corpora",
     "demo": "run the main job on them, VQ-LP beside mean",
     "convert": "convert a checkpoint of fairseq, without fairseq",
+    "kmeans": "fit codebooks on an upstream without a quantizer",
+    "submit": "check test predictions and zip them for the SUPERB leaderboard",
 }
 EXAMPLE = "vqpool doctor --ks speech_commands_v0.01 speech_commands_test_set_v0.01"
 

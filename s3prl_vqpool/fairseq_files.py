@@ -57,6 +57,26 @@ def load(path: str | Path) -> Converted:
     return _checked(path, task, model, weights)
 
 
+def check(path: str | Path) -> None:
+    """InputError for a file that must not be given to S3PRL's loaders of other upstreams: damaged, or naming code.
+
+    S3PRL unpickles it, and evaluates the layers that its config describes.
+    """
+    content = tensor_files.read(path)
+    configs = [
+        content[key] for key in ("args", "cfg", "model_cfg") if isinstance(content, dict) and key in content
+    ]
+    try:
+        found = [config for config in map(plain, configs) if isinstance(config, dict)]
+    except (Malformed, RecursionError) as error:
+        raise InputError(f"{path}: its config cannot be read ({error}).") from error
+    found += [part for config in found for part in config.values() if isinstance(part, dict)]
+    for config in found:
+        for name in LAYERS:
+            if name in config:
+                layers(Path(path), name, config[name])
+
+
 def _configs(path: Path, content: dict[str, Any]) -> tuple[Any, Any, Any]:
     if all(key in content for key in KEYS):
         return plain(content["task_cfg"]), plain(content["model_cfg"]), content["model_weight"]

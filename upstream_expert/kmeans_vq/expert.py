@@ -1,4 +1,4 @@
-"""S3PRL's baseline features with codes: the nearest k-means centroids of each frame."""
+"""Any upstream of S3PRL with codes: the nearest k-means centroids of each frame of its hidden states."""
 
 from __future__ import annotations
 
@@ -6,43 +6,69 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from s3prl.upstream.baseline.expert import UpstreamExpert as _Baseline
-from torch import Tensor
+from s3prl.upstream.baseline.expert import UpstreamExpert as Baseline
+from torch import Tensor, nn
 
+from s3prl_vqpool.codebook_files import Codebook
+from s3prl_vqpool.errors import InputError
 from s3prl_vqpool.kmeans import KMeansCodebooks
+from s3prl_vqpool.kmeans_fit import plain_upstream, weights_of
 from s3prl_vqpool.upstream import WithCodes
 
 
-class UpstreamExpert(WithCodes, _Baseline):
-    """S3PRL's baseline expert (s3prl/upstream/baseline) whose result also holds ``codes``.
+class _Upstream(nn.Module):
+    """An upstream of S3PRL inside: its results, its frame rate."""
 
-    Features are computed utterance by utterance, so neither they nor the codes depend on the batch.
+    def __init__(self, upstream: nn.Module) -> None:
+        super().__init__()
+        self.upstream = upstream
+
+    def forward(self, wavs: list[Tensor]) -> dict[str, Any]:
+        return dict(self.upstream(wavs))
+
+    def get_downsample_rates(self, key: str) -> int:
+        return self.upstream.get_downsample_rates(key)  # type: ignore[operator]
+
+
+class UpstreamExpert(WithCodes, _Upstream):
+    """An upstream of S3PRL whose result also holds ``codes`` and ``code_lengths``.
+
+    Whether they depend on the batch is as with its features: those of S3PRL's baselines (mfcc, fbank) do not.
 
     Args:
-        model_config: S3PRL's YAML file of the features.
-        codebooks: safetensors file of `KMeansCodebooks` fitted on these features.
-        statistics: file of training counts, for selections such as `-s vq_bp`.
+        codebook: which upstream, which codebooks.
+        refresh: download the upstream's checkpoint again (`-r`).
+
+    Raises:
+        InputError: S3PRL has no such upstream, its checkpoint names code, or its weights are others than those
+            that the codebooks were fitted on.
     """
 
-    #: S3PRL divides by the standard deviation over the utterance's frames, which one frame has not.
-    min_frames = 2
-
-    def __init__(
-        self, model_config: str, codebooks: str, statistics: str | None = None, **kwargs: Any
-    ) -> None:
-        super().__init__(model_config, **kwargs)
-        self.codebooks = KMeansCodebooks.load(codebooks)
+    def __init__(self, codebook: Codebook, refresh: bool = False) -> None:
+        super().__init__(plain_upstream(codebook.upstream, codebook.checkpoint, refresh))
+        self.codebooks = KMeansCodebooks.load(codebook.codebooks)
+        fitted_on = self.codebooks.identity.get("weights")
+        if fitted_on is not None and fitted_on != weights_of(self.upstream):
+            raise InputError(
+                f"{codebook.codebooks}: was fitted on other weights of {codebook.upstream}: give the same -k, or fit "
+                "again with vqpool kmeans."
+            )
         self.codebook_sizes = self.codebooks.sizes
-        options = self.config["kaldi"][self.config["kaldi"]["feat_type"]]
-        self.window = round(options["frame_length"] * 16)
-        self.use_statistics(statistics)
+        self.window, self.hop = codebook.window, codebook.hop
+        if isinstance(self.upstream, Baseline):
+            self.min_frames = 2  # it divides by the standard deviation over time, which one frame has not
+        self.use_statistics(codebook.statistics)
 
     def code_lengths(self, samples: Sequence[int]) -> list[int]:
-        return [(n - self.window) // self.downsample_rate + 1 for n in samples]
+        return [(n - self.window) // self.hop + 1 for n in samples]
 
     @torch.no_grad()
     def quantize(self, result: dict[str, Any]) -> Tensor:
-        return self.codebooks.quantize(result["hidden_states"][0])
+        states = result["hidden_states"]
+        if self.codebooks.centroids[0].device != states[0].device:
+            self.codebooks = self.codebooks.to(states[0].device)
+        return self.codebooks.quantize_states(states)
 
     def fingerprinted(self) -> dict[str, Tensor]:
-        return {f"codebook.{g}": centroids for g, centroids in enumerate(self.codebooks.centroids)}
+        codebooks = {f"codebook.{g}": centroids for g, centroids in enumerate(self.codebooks.centroids)}
+        return {**codebooks, **self.state_dict()}

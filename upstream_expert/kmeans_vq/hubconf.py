@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace as _replace
 from pathlib import Path as _Path
 from typing import Any as _Any
 
-from s3prl.upstream import baseline as _baseline
+from s3prl_vqpool import codebook_files as _codebook_files
+from s3prl_vqpool.errors import InputError as _InputError
 
 from .expert import UpstreamExpert as _UpstreamExpert
+
+
+def _shipped(name: str, statistics: str | None) -> _UpstreamExpert:
+    codebooks = str(_Path(__file__).with_name(f"{name}.safetensors"))
+    # S3PRL's kaldi features: 25 ms every 10 ms, as many as fit
+    return _UpstreamExpert(_codebook_files.Codebook(name, codebooks, 400, 160, statistics=statistics))
 
 
 def mfcc_vq(refresh: bool = False, model_config: str | None = None, **_: _Any) -> _UpstreamExpert:
@@ -18,6 +26,61 @@ def mfcc_vq(refresh: bool = False, model_config: str | None = None, **_: _Any) -
     Args:
         model_config: file of training counts (`-g`), for selections such as `-s vq_bp`.
     """
-    features = _Path(_baseline.__file__).parent / "mfcc.yaml"
-    codebooks = _Path(__file__).with_name("mfcc.safetensors")
-    return _UpstreamExpert(str(features), str(codebooks), statistics=model_config)
+    return _shipped("mfcc", model_config)
+
+
+def fbank_vq(refresh: bool = False, model_config: str | None = None, **_: _Any) -> _UpstreamExpert:
+    """S3PRL's `fbank` (240 columns, 10 ms) with three codebooks of 32: the statics; the deltas; the delta-deltas.
+
+    Needs no network and no checkpoint. The codebooks were made with ``vqpool kmeans -u fbank -l 0 -k 32 --groups 3``
+    from LibriSpeech clips (CC BY 4.0) and Picovoice wake words (Apache-2.0), without labels.
+
+    Args:
+        model_config: file of training counts (`-g`), for selections such as `-s vq_bp`.
+    """
+    return _shipped("fbank", model_config)
+
+
+def kmeans_vq(
+    ckpt: str | None = None, refresh: bool = False, model_config: str | None = None, **_: _Any
+) -> _UpstreamExpert:
+    """Any upstream of S3PRL with the codebooks of a codebook.yaml, as `vqpool kmeans` writes it.
+
+    Args:
+        ckpt: the upstream's checkpoint (`-k`), in place of the codebook.yaml's.
+        refresh: download the upstream's checkpoint again (`-r`).
+        model_config: codebook.yaml (`-g`); training counts are its key `statistics`.
+    """
+    return _from_file("kmeans_vq", "", ckpt, refresh, model_config)
+
+
+def hubert_vq(
+    ckpt: str | None = None, refresh: bool = False, model_config: str | None = None, **_: _Any
+) -> _UpstreamExpert:
+    """`kmeans_vq` for codebooks on one of S3PRL's hubert upstreams."""
+    return _from_file("hubert_vq", "hubert", ckpt, refresh, model_config)
+
+
+def wavlm_vq(
+    ckpt: str | None = None, refresh: bool = False, model_config: str | None = None, **_: _Any
+) -> _UpstreamExpert:
+    """`kmeans_vq` for codebooks on one of S3PRL's wavlm upstreams."""
+    return _from_file("wavlm_vq", "wavlm", ckpt, refresh, model_config)
+
+
+def data2vec_vq(
+    ckpt: str | None = None, refresh: bool = False, model_config: str | None = None, **_: _Any
+) -> _UpstreamExpert:
+    """`kmeans_vq` for codebooks on one of S3PRL's data2vec upstreams."""
+    return _from_file("data2vec_vq", "data2vec", ckpt, refresh, model_config)
+
+
+def _from_file(
+    name: str, family: str, ckpt: str | None, refresh: bool, model_config: str | None
+) -> _UpstreamExpert:
+    codebook = _codebook_files.load(model_config, name)
+    if not codebook.upstream.startswith(family):
+        raise _InputError(
+            f"{model_config}: holds codebooks on {codebook.upstream}, which is no {family}: use -u kmeans_vq."
+        )
+    return _UpstreamExpert(codebook if ckpt is None else _replace(codebook, checkpoint=str(ckpt)), refresh)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from s3prl_vqpool import fairseq_files
 from s3prl_vqpool.errors import InputError
 from s3prl_vqpool.fairseq_models import build, from_memory
+from s3prl_vqpool.unpadded import convolved_apart, masks_padding
 from s3prl_vqpool.upstream import WithCodes
 
 
@@ -52,6 +54,9 @@ class UpstreamExpert(WithCodes, _Wav2Vec2):
             (kernel,), (stride,) = layer[0].kernel_size, layer[0].stride
             lengths = [(length - kernel) // stride + 1 for length in lengths]
         return lengths
+
+    def without_padding(self) -> AbstractContextManager[None] | None:
+        return convolved_apart(self.model, lambda: self.samples) if masks_padding(self.model) else None
 
     @torch.no_grad()
     def quantize(self, result: dict[str, Any]) -> Tensor:
