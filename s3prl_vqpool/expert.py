@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 
-from . import audio, codes, statistics
+from . import audio, codes, provenance, statistics
 from .corpora import Corpus, UtteranceDataset, collate
 from .errors import InputError, unknown_name
 from .heads import SuperbHead, method_of
@@ -41,6 +41,8 @@ class UtteranceExpert(SuperbHead):
         mode: S3PRL's `-m`.
         seed: S3PRL's `--seed`.
         downstream_variant: S3PRL's `-v`.
+        arguments: S3PRL's other arguments; where they are known, `test_provenance.json` beside
+            `test_predict.txt` says which checkpoint the predictions come from.
 
     Raises:
         InputError: a key of `datarc` or `modelrc` that is missing or unknown, an unknown pooling, a corpus that
@@ -68,7 +70,7 @@ class UtteranceExpert(SuperbHead):
         mode: str = "train",
         seed: int = 0,
         downstream_variant: str | None = None,
-        **_: Any,
+        **arguments: Any,
     ) -> None:
         section = Section("config.downstream_expert", downstream_expert)
         modelrc = Section("config.downstream_expert.modelrc", section["modelrc"], MODELRC)
@@ -86,6 +88,7 @@ class UtteranceExpert(SuperbHead):
         )
         self.corpus, self.classes = corpus, classes
         self.expdir, self.seed = Path(expdir), seed
+        self.origin = provenance.origin(mode, arguments)
         self.statistics_path = modelrc.get("pooling_statistics")
         self._datasets: dict[str, UtteranceDataset] = {}
         self.register_buffer("best_score", torch.zeros(1))
@@ -189,6 +192,7 @@ class UtteranceExpert(SuperbHead):
                 path = self.expdir / f"{self.prediction_stem(split)}_{kind}.{self.prediction_suffix}"
                 rows = zip(records["filename"], records[kind])
                 _write_whole(path, "".join(self.prediction_line(*row) + "\n" for row in rows))
+            self._write_provenance(split)
         return save_names
 
     def load_audio(self, path: str | Path) -> Tensor:
@@ -238,6 +242,11 @@ class UtteranceExpert(SuperbHead):
         padded = pad_sequence(features, batch_first=True)
         logits = self.logits(padded, torch.tensor(frames, device=padded.device), batch)
         return logits.split([len(names) for names in self.classes], dim=1)
+
+    def _write_provenance(self, split: str) -> None:
+        if self.origin:
+            path = self.expdir / f"{self.prediction_stem(split)}_predict.{self.prediction_suffix}"
+            _write_whole(provenance.path_of(path), provenance.describe(self.origin, split, self.datarc, path))
 
     def _default_datarc(self) -> list[str]:
         beside = Path(sys.modules[type(self).__module__].__file__ or "").with_name("config.yaml")
