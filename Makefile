@@ -1,6 +1,8 @@
 # `make` lists the targets. Python: `make PYTHON=python3.12 ...`; versions: constraints.txt
-PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
-PYTHON310 ?= $(firstword $(shell command -v python3.10) $(wildcard $(HOME)/.pyenv/versions/3.10.*/bin/python))
+# The first that runs (pyenv puts shims on the PATH for versions that are not active).
+first = $(firstword $(foreach python,$(1),$(shell $(python) -c "print('$(python)')" 2>/dev/null)))
+PYTHON ?= $(call first,python3.11 python3.12 python3.13 python3)
+PYTHON310 ?= $(call first,python3.10 $(wildcard $(HOME)/.pyenv/versions/3.10.*/bin/python))
 VENV ?= .venv
 LEGACY := .venv-legacy
 PIP = $(1)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
