@@ -82,7 +82,7 @@ def _ends_with(path: Path, name: str) -> bool:
         return name.rstrip(".").encode() in file.read().replace(b"\n", b".")
 
 
-def fetch(url: str, refresh: bool = False) -> Path:
+def fetch(url: str, refresh: bool = False, instead: str = "wav2vec2_vq_local") -> Path:
     """The local copy of an upstream's checkpoint, downloaded into S3PRL's cache on first use.
 
     S3PRL keeps a download that ended early as if it were whole (s3prl/util/download.py); here the copy is
@@ -91,6 +91,7 @@ def fetch(url: str, refresh: bool = False) -> Path:
     Args:
         url: http or https address.
         refresh: download again even if there is a copy.
+        instead: upstream that takes the file by its path, for the hint in errors.
 
     Raises:
         InputError: no network, no such file, the download was cut short, or `fairseq_files.load` refuses the file.
@@ -99,7 +100,7 @@ def fetch(url: str, refresh: bool = False) -> Path:
 
     from . import fairseq_files
 
-    way_out = f"Copy the file here by other means and use: -u wav2vec2_vq_local -k PATH/{Path(url).name}"
+    way_out = f"Copy the file here by other means and use: -u {instead} -k PATH/{Path(url).name}"
     try:
         path = Path(urls_to_filepaths(url, refresh=refresh))
     except (OSError, KeyError, ValueError) as error:

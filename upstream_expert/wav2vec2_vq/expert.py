@@ -68,6 +68,8 @@ class UpstreamExpert(WithCodes, _Wav2Vec2):
 
 
 def _require_quantizer(ckpt: str, checkpoint: fairseq_files.Converted) -> None:
+    if "vq_type" in checkpoint.model_cfg:
+        raise InputError(f"{ckpt}: is a (vq-)wav2vec, not wav2vec 2.0: use -u vq_wav2vec_vq_custom.")
     if "quantizer.vars" not in checkpoint.model_weight:
         raise InputError(
             f"{ckpt}: this wav2vec 2.0 has no quantizer (fine-tuned checkpoints drop it), so there are no codes: "

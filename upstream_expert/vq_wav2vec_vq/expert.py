@@ -1,0 +1,69 @@
+"""vq-wav2vec with its codes: S3PRL's own upstream expert, plus the indices of its quantizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from s3prl.upstream.vq_wav2vec.expert import UpstreamExpert as _VqWav2Vec
+from s3prl.upstream.wav2vec.wav2vec_model import Wav2VecConfig, Wav2VecModel
+from s3prl.upstream.wav2vec2.wav2vec2_model import AudioPretrainingConfig
+from torch import Tensor, nn
+
+from s3prl_vqpool import fairseq_files
+from s3prl_vqpool.errors import InputError
+from s3prl_vqpool.fairseq_models import build, from_memory
+from s3prl_vqpool.upstream import WithCodes
+
+
+class UpstreamExpert(WithCodes, _VqWav2Vec):
+    """S3PRL's vq-wav2vec expert (arXiv 1910.05453) whose result also holds ``codes`` and ``code_lengths``.
+
+    Codes are those that the forward pass itself has quantized with, every 10 ms; of the Gumbel model the argmax
+    of the logits, without Gumbel noise also while training. All convolutions are normalised over time
+    (GroupNorm), so features and codes of an utterance depend on the padding of its batch, as in S3PRL.
+
+    Args:
+        ckpt: path of a checkpoint as fairseq wrote it, as S3PRL converted it, or as `vqpool convert` wrote it.
+        model_config: file of training counts (S3PRL's `-g`), for selections such as `-s vq_bp`.
+
+    Raises:
+        InputError: the checkpoint is damaged, another model's, or holds no quantizer.
+    """
+
+    def __init__(self, ckpt: str, model_config: str | None = None, **kwargs: Any) -> None:
+        checkpoint = fairseq_files.load(ckpt)
+        if checkpoint.model_cfg.get("vq_type", "none") not in ("gumbel", "kmeans"):
+            raise InputError(
+                f"{ckpt}: is no vq-wav2vec (its config has no vq_type), so there are no codes: for wav2vec 2.0 use "
+                "-u wav2vec2_vq_custom."
+            )
+        # fairseq takes `infonce`, which only its loss uses, from elsewhere in its config
+        checkpoint = replace(checkpoint, model_cfg={"infonce": False, **checkpoint.model_cfg})
+        model = build(checkpoint, ckpt, Wav2VecModel, Wav2VecConfig, AudioPretrainingConfig)
+        from_memory(_VqWav2Vec.__init__, lambda _: model)(self, ckpt, **kwargs)
+        quantizer = self.model.vector_quantizer
+        self.codebook_sizes = (quantizer.num_vars,) * quantizer.groups
+        self._logits: Tensor | None = None
+        if hasattr(quantizer, "weight_proj"):
+            quantizer.weight_proj.register_forward_hook(self._keep_logits)
+        self.use_statistics(model_config)
+
+    def _keep_logits(self, module: nn.Module, args: tuple, output: Tensor) -> None:
+        self._logits = output.detach()
+
+    def code_lengths(self, samples: Sequence[int]) -> list[int]:
+        lengths = list(samples)
+        for layer in self.model.feature_extractor.conv_layers:
+            (kernel,), (stride,) = layer[0].kernel_size, layer[0].stride
+            lengths = [(length - kernel) // stride + 1 for length in lengths]
+        return lengths
+
+    @torch.no_grad()
+    def quantize(self, result: dict[str, Any]) -> Tensor:
+        logits, self._logits = self._logits, None
+        if logits is None:
+            return result["codeids"]
+        return logits.view(*result["z"].shape[:2], len(self.codebook_sizes), -1).argmax(dim=-1)

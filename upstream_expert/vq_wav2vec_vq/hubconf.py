@@ -1,0 +1,40 @@
+"""Names of vq-wav2vec with codes."""
+
+from __future__ import annotations
+
+from pathlib import Path as _Path
+from typing import Any as _Any
+
+from s3prl_vqpool.checkpoints import fetch as _fetch
+from s3prl_vqpool.errors import InputError as _InputError
+
+from .expert import UpstreamExpert as _UpstreamExpert
+
+# s3prl/upstream/vq_wav2vec/hubconf.py: the same files
+_CONVERTED = "https://huggingface.co/s3prl/converted_ckpts/resolve/main"
+
+
+def vq_wav2vec_vq_custom(ckpt: str | None = None, refresh: bool = False, **kwargs: _Any) -> _UpstreamExpert:
+    """vq-wav2vec from a checkpoint file: fairseq's, S3PRL's, or one that `vqpool convert` wrote.
+
+    Args:
+        ckpt: path or URL (`-k`).
+        refresh: download a URL again (`-r`).
+    """
+    if ckpt is None:
+        raise _InputError("This upstream needs a checkpoint: -k PATH or -k URL of a vq-wav2vec file.")
+    remote = str(ckpt).startswith(("http://", "https://"))
+    path = _fetch(str(ckpt), refresh, "vq_wav2vec_vq_custom") if remote else _Path(ckpt)
+    return _UpstreamExpert(str(path), **kwargs)
+
+
+def vq_wav2vec_vq(refresh: bool = False, **kwargs: _Any) -> _UpstreamExpert:
+    """vq-wav2vec (arXiv 1910.05453), Gumbel softmax, LibriSpeech 960 h; a frame every 10 ms."""
+    return vq_wav2vec_vq_custom(**{**kwargs, "ckpt": f"{_CONVERTED}/vq-wav2vec.pt", "refresh": refresh})
+
+
+def vq_wav2vec_kmeans_vq(refresh: bool = False, **kwargs: _Any) -> _UpstreamExpert:
+    """vq-wav2vec (arXiv 1910.05453), k-means, LibriSpeech 960 h; a frame every 10 ms."""
+    return vq_wav2vec_vq_custom(
+        **{**kwargs, "ckpt": f"{_CONVERTED}/vq-wav2vec_kmeans.pt", "refresh": refresh}
+    )
