@@ -17,6 +17,8 @@ VERBS = {
     "synthesise": "make the embedded corpora",
     "demo": "run the main job on them, VQ-LP beside mean",
     "convert": "convert a checkpoint of fairseq, without fairseq",
+    "extract": "extract a corpus's features once into a store",
+    "store": "look at a store of features, or check it",
     "kmeans": "fit codebooks on an upstream without a quantizer",
     "submit": "check test predictions and zip them for the SUPERB leaderboard",
 }

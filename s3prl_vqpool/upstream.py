@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -67,6 +68,8 @@ class WithCodes:
     counts: Counts | None = None
     #: Frames that the shortest usable utterance has.
     min_frames = 1
+    #: Samples of each utterance of the batch at hand.
+    samples: Sequence[int] = ()
 
     def code_lengths(self, samples: Sequence[int]) -> list[int]:
         """Real frames of utterances with so many samples; below 1 where an utterance is too short."""
@@ -76,9 +79,13 @@ class WithCodes:
         """Code indices of the forward pass that has just given ``result``: int64 [B, >= T, G]."""
         raise NotImplementedError
 
+    def without_padding(self) -> AbstractContextManager[None] | None:
+        """While entered, no number of an utterance depends on its batch; None where that takes equal lengths."""
+        return None
+
     def __call__(self, wavs: list[Tensor], *args: Any, **kwargs: Any) -> dict[str, Any]:
         publish(None)
-        samples = [len(wav) for wav in wavs]
+        self.samples = samples = [len(wav) for wav in wavs]
         lengths = self.code_lengths(samples)
         for index, length in enumerate(lengths):
             if length < self.min_frames:

@@ -1,0 +1,129 @@
+"""`vqpool extract`: the features of a downstream's corpus, once."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+from pathlib import Path
+from typing import Any
+
+HELP = (
+    "Run the upstream once over every utterance of a downstream's corpus, and keep codes and pooled vectors of "
+    "every layer. Killed or interrupted, the same command continues. Several processes: torchrun "
+    "--nproc_per_node N -m s3prl_vqpool extract ..."
+)
+EXAMPLE = "vqpool extract -u wav2vec2_vq -d vqpool_ks -c my.yaml --store feats/ --poolings VQ-LP mean"
+
+POOLINGS = ("VQ-LP", "mean", "AP")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-u", "--upstream", required=True, help="an upstream with codes: vqpool list upstreams"
+    )
+    parser.add_argument(
+        "-k", "--upstream_ckpt", metavar="CKPT", help="its checkpoint, as run_downstream.py's -k"
+    )
+    parser.add_argument("-g", "--upstream_model_config", metavar="FILE", help="as run_downstream.py's -g")
+    parser.add_argument("-d", "--downstream", required=True, help="whose corpus: vqpool list downstreams")
+    parser.add_argument("-c", "--config", help="the downstream's config (default: its own)")
+    parser.add_argument(
+        "-o", "--override", metavar="OVERRIDE", help="as run_downstream.py's -o, config.* only"
+    )
+    parser.add_argument("--store", type=Path, required=True, metavar="FOLDER", help="where the features go")
+    parser.add_argument(
+        "--poolings", nargs="+", default=POOLINGS, metavar="NAME", help=f"default: {' '.join(POOLINGS)}"
+    )
+    parser.add_argument("--frames", action="store_true", help="keep the frames too, averaged over layers")
+    parser.add_argument("--device", help="default: cuda where there is one, else cpu")
+    parser.add_argument(
+        "--dtype", choices=("float16", "float32"), default="float32", help="(default: %(default)s)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    import torch
+
+    from .. import plugin
+    from ..errors import InputError, one_line, unknown_name
+    from ..store import manifest, rows
+    from ..store.extract import extract
+
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    plugin.register()
+    if args.upstream not in plugin.upstreams():
+        raise unknown_name("upstream with codes", args.upstream, plugin.upstreams())
+    if args.downstream not in plugin.downstreams():
+        raise unknown_name("downstream", args.downstream, plugin.downstreams())
+    manifest.checked(args.poolings)
+    config = _config(args)
+    device = _device(args.device)
+    listing = rows.listing(args.downstream, config)
+    entry = plugin.upstreams()[args.upstream]
+    upstream = entry(ckpt=args.upstream_ckpt, model_config=args.upstream_model_config, refresh=False)
+    upstream.eval().to(device)
+    with torch.no_grad():
+        states = upstream([torch.zeros(16000, device=device)])["hidden_states"]
+    options = {
+        "upstream": args.upstream,
+        "ckpt": args.upstream_ckpt,
+        "downstream": args.downstream,
+        "datarc": config["downstream_expert"]["datarc"],
+        "poolings": manifest.checked(args.poolings),
+        "frames": args.frames,
+        "dtype": args.dtype,
+    }
+    wanted = manifest.describe(options, upstream, states, listing, device)
+    try:
+        complete = extract(upstream, listing, wanted, args.store, device, rank, world)
+    except InputError as error:
+        raise InputError(one_line(error)) from error
+    if complete:
+        print(f"{args.store} is complete: vqpool store info {args.store}")
+    return 0
+
+
+def _config(args: argparse.Namespace) -> dict[str, Any]:
+    """The config with `-o` applied to it."""
+    import yaml
+
+    from .. import run_downstream
+    from ..errors import InputError
+
+    config = yaml.safe_load(run_downstream._config(args).read_text())
+    for option in args.override.split(",,") if args.override else ():
+        run_downstream._check_override(option.strip())
+        name, value = (part.strip() for part in option.split("="))
+        first, *sections, last = name.split(".")
+        if first != "config":
+            raise InputError(f"-o {option!r}: only config.SECTION.KEY=VALUE means something here.")
+        section = config
+        for each in sections:
+            section = section.setdefault(each, {})
+        section[last] = _value(value)
+    return config
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _device(name: str | None) -> Any:
+    import torch
+
+    from ..errors import InputError
+
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"--device {name}: torch knows no such device.") from error
+    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and not torch.cuda.is_available()):
+        raise InputError(f"--device {name}: expected cpu, or cuda where torch sees one.")
+    return device

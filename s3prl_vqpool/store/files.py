@@ -1,0 +1,123 @@
+"""The files of a store: `manifest.json`, per shard its tensors and then its index, and last `done.json`.
+
+A shard counts as finished once its index is there. Every file is written under a temporary name, which says
+whose it is, and renamed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+from torch import Tensor
+
+from ..errors import InputError
+from .rows import Row
+
+MANIFEST, DONE = "manifest.json", "done.json"
+_TEMPORARY = re.compile(r"\..+\.rank(\d+)\.tmp")
+
+Shard = tuple[list[int], list[Row]]
+
+
+class Writer:
+    """Writes the files of one rank of ``world``; what killed processes of that rank left behind is removed."""
+
+    def __init__(self, folder: Path, rank: int = 0, world: int = 1) -> None:
+        self.folder, self.rank = folder, rank
+        for path in folder.iterdir():
+            match = _TEMPORARY.fullmatch(path.name)
+            if match and int(match[1]) % world == rank:
+                path.unlink()
+
+    def write(self, name: str, data: bytes) -> None:
+        """A file of the store, whole."""
+        temporary = self.folder / f".{name}.rank{self.rank}.tmp"
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self.folder / name)
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """A JSON file of the store, whole."""
+        self.write(name, f"{json.dumps(content, indent=1)}\n".encode())
+
+    def write_shard(
+        self, number: int, tensors: Mapping[str, Tensor], rows: Sequence[int], utterances: Sequence[Row]
+    ) -> None:
+        """The tensors of a shard, then its index: a line on the tensors' file, and a line per utterance."""
+        data = save({name: tensor.contiguous() for name, tensor in tensors.items()})
+        about = {
+            "file": tensors_name(number),
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "bytes": len(data),
+            "utterances": len(rows),
+        }
+        self.write(tensors_name(number), data)
+        entries = [{"row": row, **asdict(u), "path": str(u.path)} for row, u in zip(rows, utterances)]
+        lines = [json.dumps(entry) + "\n" for entry in (about, *entries)]
+        self.write(index_name(number), "".join(lines).encode())
+
+
+def tensors_name(number: int) -> str:
+    """File with the tensors of a shard."""
+    return f"shard-{number:05}.safetensors"
+
+
+def index_name(number: int) -> str:
+    """File with the index of a shard."""
+    return f"shard-{number:05}.jsonl"
+
+
+def finished(folder: Path, count: int) -> list[bool]:
+    """For each shard whether it is there."""
+    present = set(os.listdir(folder))
+    return [index_name(number) in present for number in range(count)]
+
+
+def about_shard(folder: Path, number: int) -> dict[str, Any]:
+    """The first line of a shard's index: file, sha256, bytes, utterances."""
+    with open(folder / index_name(number)) as file:
+        return json.loads(file.readline())
+
+
+def read_index(folder: Path, number: int) -> Shard:
+    """Row numbers and utterances of a shard, in its order; InputError for a damaged index."""
+    path = folder / index_name(number)
+    try:
+        _, *lines = path.read_text().splitlines()
+        entries = [json.loads(line) for line in lines]
+        rows = [entry.pop("row") for entry in entries]
+        return rows, [
+            Row(**{**entry, "path": Path(entry["path"]), "label": tuple(entry["label"])}) for entry in entries
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: cannot be read: remove {folder} and extract again.") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file of a store; InputError for one that is damaged."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: remove {path.parent} and extract again.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: not a store's {path.name}.")
+    return content
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

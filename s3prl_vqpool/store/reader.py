@@ -1,0 +1,151 @@
+"""Reading a store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ..corpora import Utterance
+from ..errors import InputError, unknown_name
+from .files import DONE, MANIFEST, finished, read_index, read_json, tensors_name
+from .rows import Key, Row, key, key_of
+
+
+class Store:
+    """Features of every utterance of a corpus, as `vqpool extract` wrote them; tensors are memory-mapped.
+
+    Attributes:
+        folder: where it is.
+        manifest: what determines its numbers: upstream, fingerprint, layers, dim, codebook_sizes, poolings,
+            frames (whether they were extracted), dtype, downstream, datarc, root, list_sha256, ...
+        utterances: one `Row` per utterance, in the order of the list (train, dev, test, each utterance once); a
+            row's number is its place in it.
+    """
+
+    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+        self.folder, self.manifest = folder, manifest
+        indexed = [read_index(folder, number) for number in range(manifest["shards"])]
+        self._rows = [rows for rows, _ in indexed]  # per shard
+        #: Per row: shard, place in the shard, first frame in the shard.
+        self._place: dict[int, tuple[int, int, int]] = {}
+        found: dict[int, Row] = {}
+        for shard, (rows, utterances) in enumerate(indexed):
+            starts = accumulate((u.length for u in utterances), initial=0)
+            for place, (row, utterance, start) in enumerate(zip(rows, utterances, starts)):
+                found[row], self._place[row] = utterance, (shard, place, start)
+        if sorted(found) != list(range(manifest["utterances"])):
+            raise InputError(f"{folder}: its shards do not belong together: remove it and extract again.")
+        self.utterances = [found[row] for row in range(len(found))]
+        self._open: dict[int, dict[str, Tensor]] = {}
+
+    @classmethod
+    def open(cls, path: str | Path) -> Store:
+        """The store in a folder.
+
+        Raises:
+            InputError: none there, one that is not complete (the line says how to continue), or a damaged index.
+        """
+        folder = Path(path)
+        if not (folder / MANIFEST).is_file():
+            raise InputError(f"{folder}: no store: make one with vqpool extract --store {folder} ...")
+        manifest = read_json(folder / MANIFEST)
+        if not (folder / DONE).is_file():
+            there = finished(folder, manifest["shards"])
+            raise InputError(
+                f"{folder}: not complete, {sum(there)} of {len(there)} shards are there: the same vqpool extract "
+                f"-u {manifest['upstream']} -d {manifest['downstream']} --store {folder} ... again continues it."
+            )
+        return cls(folder, manifest)
+
+    @cached_property
+    def _by_key(self) -> dict[Key, int]:
+        return {key_of(utterance): row for row, utterance in enumerate(self.utterances)}
+
+    def rows(self, utterances: Sequence[Utterance]) -> list[int]:
+        """Row of each utterance of a corpus, by path, start and frames.
+
+        A random excerpt (`frames` without `start`: Speech Commands' `_silence_` in training) is given the first
+        window of its file; the windows after it are the rows of the same path.
+
+        Raises:
+            InputError: one that is not stored; names the first.
+        """
+        found = []
+        for utterance in utterances:
+            row = self._by_key.get(key(utterance))
+            if row is None:
+                part = (
+                    ""
+                    if utterance.frames is None
+                    else f" ({utterance.frames} samples from {utterance.start})"
+                )
+                raise InputError(
+                    f"{utterance.path}{part}: not in {self.folder}, which was extracted from "
+                    f"{self.manifest['root']}: extract this corpus to another --store."
+                )
+            found.append(row)
+        return found
+
+    def codes(self, row: int) -> Tensor:
+        """Code indices int64 [T, G] of a row, T = ``utterances[row].length``."""
+        shard, _, start = self._place[row]
+        return self._tensor(shard, "codes")[start : start + self.utterances[row].length].long()
+
+    def frames(self, row: int) -> Tensor:
+        """Frames float32 [T, D] of a row: the plain mean over all hidden states, real frames only.
+
+        Raises:
+            InputError: the store was extracted without --frames.
+        """
+        if not self.manifest["frames"]:
+            raise InputError(
+                f"{self.folder}: extracted without --frames: extract again with it, to another --store."
+            )
+        shard, _, start = self._place[row]
+        return self._tensor(shard, "frames")[start : start + self.utterances[row].length].float()
+
+    def vectors(self, pooling: str, rows: Sequence[int] | None = None) -> Tensor:
+        """Pooled vectors of every layer, [N, layers, D], in the dtype of the store.
+
+        They are gathered from the memory-mapped shards into the order of the list: N * layers * D numbers.
+
+        Args:
+            pooling: one of ``manifest["poolings"]``.
+            rows: which rows, in which order; all by default. Only theirs are read then.
+
+        Raises:
+            InputError: a pooling that is not stored.
+        """
+        if pooling not in self.manifest["poolings"]:
+            raise unknown_name(f"pooling in {self.folder}:", pooling, self.manifest["poolings"])
+        wanted = range(len(self.utterances)) if rows is None else rows
+        where: dict[int, list[tuple[int, int]]] = {}
+        for position, row in enumerate(wanted):
+            shard, place, _ = self._place[row]
+            where.setdefault(shard, []).append((position, place))
+        dtype = {"float16": torch.float16, "float32": torch.float32}[self.manifest["dtype"]]
+        gathered = torch.empty(len(wanted), self.manifest["layers"], self.manifest["dim"], dtype=dtype)
+        for shard, pairs in where.items():
+            positions, places = map(torch.tensor, zip(*pairs))
+            gathered[positions] = self._tensor(shard, f"vectors.{pooling}")[places]
+        return gathered
+
+    def _tensor(self, shard: int, name: str) -> Tensor:
+        if shard not in self._open:
+            path = self.folder / tensors_name(shard)
+            try:
+                with safe_open(str(path), framework="pt") as file:
+                    names = list(file.keys())
+                    self._open[shard] = {name: file.get_tensor(name) for name in names}
+            except (SafetensorError, OSError) as error:
+                raise InputError(
+                    f"{path}: damaged: vqpool store verify {self.folder} says what to do."
+                ) from error
+        return self._open[shard][name]

@@ -1,0 +1,126 @@
+"""What is in a store: the utterances of all splits of a downstream's corpus, each once."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from .. import audio
+from ..corpora import Corpus, Utterance
+from ..corpora.iemocap import FOLDS
+from ..expert import Section
+
+Key = tuple[str, int | None, int | None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One utterance of a store.
+
+    Attributes:
+        id: the utterance's name in prediction files; `#k` is added for the k-th window of a random excerpt's file.
+        path: the audio file, absolute.
+        start, frames: an excerpt, in samples at 16 kHz; both None for the whole file.
+        samples: samples at 16 kHz that the upstream was given.
+        length: frames that the audio really has, T.
+        label: one class index per slot.
+        sha256: of those samples, as little-endian float32.
+    """
+
+    id: str
+    path: Path
+    start: int | None
+    frames: int | None
+    samples: int
+    length: int
+    label: tuple[int, ...]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a corpus gives to a store: ``utterances`` without repetition and, per utterance, its ``samples``."""
+
+    utterances: list[Utterance]
+    samples: list[int]
+    gain_db: float
+    workers: int
+
+    @property
+    def root(self) -> str:
+        """The folder that all files lie in."""
+        return os.path.commonpath([os.path.dirname(utterance.path) for utterance in self.utterances])
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the list: files, excerpts, lengths, names, labels and their order."""
+        digest = hashlib.sha256()
+        for u, samples in zip(self.utterances, self.samples):
+            entry = [str(u.path), u.start, u.frames, samples, u.id, list(u.label)]
+            digest.update(f"{json.dumps(entry)}\n".encode())
+        return digest.hexdigest()
+
+
+def listing(downstream: str, config: dict[str, Any]) -> Listing:
+    """Every utterance of train, dev and test of a downstream, in that order, of vqpool_er of all folds.
+
+    An utterance that several splits or folds share comes once. A training utterance that is a random excerpt
+    (Speech Commands' `_silence_`) becomes the consecutive whole windows of that length of its file.
+
+    Args:
+        downstream: name of one of this project's downstreams.
+        config: as the runner reads it; `downstream_expert` says where the corpus is.
+
+    Raises:
+        InputError: as the downstream's expert and the headers of the files give it.
+    """
+    corpora, datarc, gain_db = _corpora(downstream, config["downstream_expert"])
+    splits = [split for corpus in corpora for split in corpus.splits.values()]
+    found: dict[Key, Utterance] = {}
+    for utterance in _windows(utterance for split in splits for utterance in split):
+        found.setdefault(key(utterance), replace(utterance, path=Path(os.path.abspath(utterance.path))))
+    utterances = list(found.values())
+    headers = tqdm(utterances, desc="reading headers", unit="file", leave=False, disable=None)
+    samples = [u.frames if u.frames is not None else audio.length(u.path) for u in headers]
+    return Listing(utterances, samples, gain_db, datarc.whole("num_workers", least=0))
+
+
+def key(utterance: Utterance) -> Key:
+    """By which a store knows an utterance: a random excerpt is taken for the first window of its file."""
+    start = 0 if utterance.start is None and utterance.frames is not None else utterance.start
+    return os.path.abspath(utterance.path), start, utterance.frames
+
+
+def key_of(row: Row) -> Key:
+    """The `key` of a stored utterance."""
+    return str(row.path), row.start, row.frames
+
+
+def _corpora(downstream: str, section: dict[str, Any]) -> tuple[Sequence[Corpus], Section, float]:
+    expert = importlib.import_module(f"s3prl.downstream.{downstream}.expert").DownstreamExpert
+    folds: Sequence[str | None] = FOLDS if hasattr(expert, "fold") else (None,)
+    made = []
+    for fold in folds:
+        one = deepcopy(section)
+        if fold is not None:
+            one["datarc"]["test_fold"] = fold
+        made.append(expert(upstream_dim=1, downstream_expert=one, expdir=os.curdir))
+    return [each.corpus for each in made], made[0].datarc, made[0].gain_db
+
+
+def _windows(utterances: Iterable[Utterance]) -> Iterator[Utterance]:
+    for utterance in utterances:
+        if utterance.start is not None or utterance.frames is None:
+            yield utterance
+            continue
+        for k in range(max(audio.length(utterance.path) // utterance.frames, 1)):
+            yield replace(utterance, id=f"{utterance.id}#{k}", start=k * utterance.frames)

@@ -1,0 +1,57 @@
+"""S3PRL's wav2vec 2.0 with the padding of a batch kept out of every utterance's numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from s3prl.upstream.wav2vec2.wav2vec2_model import Fp32GroupNorm, TransformerEncoder, Wav2Vec2Model
+from torch import Tensor, nn
+
+
+def masks_padding(model: Wav2Vec2Model) -> bool:
+    """Whether everything after the first convolutions is deaf to padding.
+
+    Attention is (it masks), and one positional convolution is (padding is set to 0 before it, as beyond an
+    utterance's end). A stack of positional convolutions (data2vec), Conformer's convolutions and a sequence cut
+    to a multiple of frames are not.
+    """
+    return (
+        type(model.encoder) is TransformerEncoder
+        and isinstance(model.encoder.pos_conv, nn.Sequential)
+        and isinstance(model.encoder.pos_conv[0], nn.Conv1d)
+        and model.crop_seq_to_multiple == 1
+    )
+
+
+@contextmanager
+def convolved_apart(model: Wav2Vec2Model, samples: Callable[[], Sequence[int]]) -> Iterator[None]:
+    """While entered, utterances of different lengths do not share a call of the feature extractor.
+
+    Of no use to models with LayerNorm there, whose frames see their own samples only; with GroupNorm (base)
+    every frame depends on all of its row, padding included.
+
+    Args:
+        samples: gives the number of samples of each utterance of the batch.
+    """
+    extractor = model.feature_extractor
+    if not any(isinstance(module, Fp32GroupNorm) for module in extractor.modules()):
+        yield
+        return
+    vars(extractor)["forward"] = lambda source: _apart(extractor, source, samples())
+    try:
+        yield
+    finally:
+        del vars(extractor)["forward"]
+
+
+def _apart(extractor: nn.Module, source: Tensor, lengths: Sequence[int]) -> Tensor:
+    """[B, C, T] of padded waveforms [B, S]; 0 where a row has no more frames."""
+    samples = torch.tensor(lengths, device=source.device)
+    groups = [(samples == n).nonzero().squeeze(1) for n in sorted(set(lengths), reverse=True)]
+    parts = [type(extractor).forward(extractor, source[rows, : lengths[int(rows[0])]]) for rows in groups]
+    output = parts[0].new_zeros(len(lengths), *parts[0].shape[1:])
+    for rows, part in zip(groups, parts):
+        output[rows, :, : part.size(2)] = part
+    return output
