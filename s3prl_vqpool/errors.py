@@ -31,6 +31,6 @@ def report(error: InputError) -> int:
     return 2
 
 
-def one_line(error: InputError) -> str:
+def one_line(error: Exception) -> str:
     """The message, also of an error that a DataLoader worker raised and torch wrapped into its traceback."""
     return str(error).strip().splitlines()[-1].removeprefix(f"{__name__}.{InputError.__name__}: ")

@@ -39,13 +39,13 @@ def register() -> None:
     for package, name in ((s3prl.upstream, "upstream_expert"), (s3prl.downstream, "downstream")):
         if str(folder(name)) not in package.__path__:
             package.__path__.append(str(folder(name)))
+    found: dict[str, Callable] = {}
     for path in sorted(folder("upstream_expert").glob("*/hubconf.py")):
-        hubconf = importlib.import_module(f"s3prl.upstream.{path.parent.name}.hubconf")
-        for name, entry in entries(hubconf).items():
-            setattr(s3prl.hub, name, entry)
-            _upstreams[name] = entry
-    for path in sorted(folder("downstream").glob("*/expert.py")):
-        _downstreams.append(path.parent.name)
+        found.update(entries(importlib.import_module(f"s3prl.upstream.{path.parent.name}.hubconf")))
+    for name, entry in found.items():
+        setattr(s3prl.hub, name, entry)
+    _upstreams.update(found)
+    _downstreams.extend(sorted(path.parent.name for path in folder("downstream").glob("*/expert.py")))
 
 
 def entries(hubconf: ModuleType) -> dict[str, Callable]:

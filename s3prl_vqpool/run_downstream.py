@@ -32,13 +32,16 @@ EXAMPLE = """example:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run S3PRL's runner; exit code 0, 2 for a mistake in the input, 130 when interrupted."""
+    """Run S3PRL's runner; exit code 0, 2 for a mistake in the input, 130 when interrupted, 1 without S3PRL."""
     try:
         plugin.register()
         from s3prl import run_downstream
 
         from .runner import Runner
-
+    except (ImportError, OSError, InputError) as error:
+        print(f"error: S3PRL cannot be imported ({one_line(error)}): see vqpool doctor", file=sys.stderr)
+        return 1
+    try:
         argv = _prepare(list(sys.argv[1:] if argv is None else argv))
         compat.write_checkpoints_whole()
         with (
