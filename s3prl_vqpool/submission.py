@@ -106,7 +106,7 @@ def collect(task: str, expdir: Path) -> Predictions:
         {utterance.id: kind.separator.join(_parts(corpus, utterance)) for utterance in corpus.splits["test"]},
         truth,
     )
-    member = "_".join(filter(None, (task, fold, "public"))) + f"/predict.{kind.suffix}"
+    member = "predict/" + "_".join(filter(None, (task, fold, "public"))) + f"/predict.{kind.suffix}"
     count = len(corpus.splits["test"])
     return Predictions(task, fold, record["upstream"], count, accuracy, member, content)
 
