@@ -20,6 +20,8 @@ VERBS = {
     "extract": "extract a corpus's features once into a store",
     "store": "look at a store of features, or check it",
     "kmeans": "fit codebooks on an upstream without a quantizer",
+    "codes": "print or store the codes of audio files",
+    "benchmark": "make a table of the paper from stores",
     "submit": "check test predictions and zip them for the SUPERB leaderboard",
 }
 EXAMPLE = "vqpool doctor --ks speech_commands_v0.01 speech_commands_test_set_v0.01"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import astuple
 
 from .. import pooling
+from ..facts import FACTS, Facts
 from ..heads import MEAN
 from ..plugin import downstreams, upstreams
 
@@ -17,23 +19,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    for name, text in rows(args.kind):
-        print(f"{name:26}{text}")
+    table = rows(args.kind)
+    widths = [max(map(len, column)) for column in zip(*table)][:-1]
+    for *cells, last in table:
+        print(*(f"{cell:{width}}" for cell, width in zip(cells, widths)), last, sep="  ")
     return 0
 
 
-def rows(kind: str) -> list[tuple[str, str]]:
-    """Names of one kind, with a line about each."""
+def rows(kind: str) -> list[tuple[str, ...]]:
+    """Names of one kind, with what there is to say about each."""
     if kind == "upstreams":
-        return [(name, _first_line(entry.__doc__)) for name, entry in upstreams().items()]
+        heading = ("upstream", "parameters", "frame", "codebooks", "licence of weights", "weights from")
+        return [heading, *((name, *astuple(FACTS.get(name, Facts()))) for name in upstreams())]
     if kind == "downstreams":
         from importlib import import_module
 
         modules = [(name, import_module(f"s3prl.downstream.{name}.expert")) for name in downstreams()]
-        return [(name, _first_line(module.__doc__)) for name, module in modules]
-    return [(MEAN, "mean over all frames that S3PRL keeps: its MeanPooling")] + [
-        (method.name, _needs(method)) for method in map(pooling.method, pooling.methods())
-    ]
+        return [*((name, _first_line(module.__doc__)) for name, module in modules)]
+    methods = [(method.name, _needs(method)) for method in map(pooling.method, pooling.methods())]
+    return [(MEAN, "mean over all frames that S3PRL keeps: its MeanPooling"), *methods]
 
 
 def _needs(method: pooling.Method) -> str:
