@@ -11,12 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from s3prl import hub
 from sklearn.cluster import KMeans
 from tqdm import tqdm
 
 from s3prl_vqpool import audio
 from s3prl_vqpool.kmeans import KMeansCodebooks
+
+# isort: split
+from s3prl import hub  # after s3prl_vqpool, which makes it import on every stack
 
 COLUMNS = ((0, 13), (13, 39))  # statics; deltas and delta-deltas
 ENTRIES = 64
