@@ -39,6 +39,7 @@ setup(
         "huggingface_hub",
         "transformers",
         "tqdm",
+        "rich",
     ],
     extras_require={
         "demo": ["espeakng-loader"],

@@ -1,0 +1,1 @@
+"""The tables of arXiv 2304.03940, from speech whose features are stored."""

@@ -1,0 +1,72 @@
+"""One vector per utterance, from frames and codes that are read as they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from .. import pooling
+from ..pooling import Counts
+
+_BATCH = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """N utterances.
+
+    Attributes:
+        lengths: int64 [N], frames of each.
+        sizes: number of entries of each of the G codebooks.
+        codes: row -> integer [T, G].
+        frames: row -> floating [T, D]; None where only vectors are stored.
+        stored: pooling -> floating [N, layers, D], for poolings that weigh frames without training statistics.
+    """
+
+    lengths: Tensor
+    sizes: tuple[int, ...]
+    codes: Callable[[int], Tensor]
+    frames: Callable[[int], Tensor] | None
+    stored: Callable[[str], Tensor]
+
+    def pooled(self, name: str, counts: Counts | None = None, a: float | None = None) -> Tensor:
+        """Vectors [N, E], float32, of a pooling of kind "weights" or "statistics".
+
+        Without frames they are the mean of the stored vectors over layers, which is the same: a weighted sum
+        of the layers' mean is the mean of the layers' weighted sums.
+        """
+        if self.frames is None:
+            return self.stored(name).float().mean(dim=1)
+        dim = self.frames(0).shape[1]
+        module = pooling.build(name, dim, counts=counts, a=a)
+        vectors = torch.empty(len(self.lengths), pooling.method(name).output_dim(dim))
+        with torch.no_grad():
+            for rows, lengths, codes in self._batches(torch.arange(len(self.lengths))):
+                frames = _padded([self.frames(row).float() for row in rows.tolist()], lengths)
+                vectors[rows] = module(frames, lengths, codes)
+        return vectors
+
+    @cached_property
+    def averages(self) -> Tensor:
+        """AP's vectors [N, D]."""
+        return self.pooled("AP")
+
+    def counts(self, rows: Tensor) -> Counts:
+        """Of the codes of ``rows`` alone."""
+        parts = (pooling.counts(codes, lengths, self.sizes) for _, lengths, codes in self._batches(rows))
+        return sum(parts)  # type: ignore[return-value]
+
+    def _batches(self, rows: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """(rows, lengths, codes [B, T, G]) of ``rows``, shortest first."""
+        for batch in rows[self.lengths[rows].argsort(stable=True)].split(_BATCH):
+            lengths = self.lengths[batch]
+            yield batch, lengths, _padded([self.codes(row) for row in batch.tolist()], lengths)
+
+
+def _padded(sequences: list[Tensor], lengths: Tensor) -> Tensor:
+    return pad_sequence([x[:n] for x, n in zip(sequences, lengths.tolist())], batch_first=True)

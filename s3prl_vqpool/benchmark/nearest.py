@@ -1,0 +1,121 @@
+"""Table 1 of arXiv 2304.03940: the label of the nearest training utterance, by angle.
+
+The published run asks an approximate index; this one is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .. import pooling
+from ..errors import InputError
+from .features import Features
+
+#: What the paper searches VQ-SIF's a in; here the dev split decides, fold by fold, and a tie goes to the smallest.
+SIF_A = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+#: Cosines (float64) this close are equal, so that rounding in a matrix product cannot choose between equal vectors.
+TIE = 1e-12
+_COSINES_AT_ONCE = 2**24
+_FITS = {"Whitening": pooling.Whitening.fit, "SoftDecay": pooling.SoftDecay.fit}
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One division of a task's utterances; ``train``, ``dev`` and ``test`` are rows, int64.
+
+    ``dev_weights`` float64: how much each dev utterance counts (S3PRL balances the classes of KS so).
+    """
+
+    name: str
+    train: Tensor
+    dev: Tensor
+    test: Tensor
+    dev_weights: Tensor
+
+
+@dataclass(frozen=True)
+class Score:
+    """Test accuracy in % of one fold; where dev chose VQ-SIF's ``a``, that, and dev's accuracy of each."""
+
+    fold: str
+    accuracy: float
+    a: float | None = None
+    dev: dict[float, float] = field(default_factory=dict)
+
+
+def evaluate(name: str, features: Features, labels: Tensor, folds: Iterable[Fold]) -> Iterator[Score]:
+    """The score of each fold of pooling ``name``; its statistics are those of the fold's training rows alone.
+
+    Args:
+        name: a pooling that is not learned.
+        features: N utterances.
+        labels: [N, slots] int64; an utterance is right where all slots are.
+    """
+    known = pooling.method(name)
+    fixed = None if known.needs_statistics else features.pooled(known.name)
+    for fold in folds:
+        if fixed is not None:
+            yield Score(fold.name, accuracy(fixed, labels, fold.train, fold.test))
+        elif known.kind == "vector":
+            linear = _FITS[known.name](features.averages[fold.train])
+            vectors = linear(features.averages.double())
+            yield Score(fold.name, accuracy(vectors, labels, fold.train, fold.test))
+        else:
+            counts = features.counts(fold.train)
+            if "a" in known.options:
+                yield _best_on_dev(((a, features.pooled(known.name, counts, a)) for a in SIF_A), labels, fold)
+            else:
+                vectors = features.pooled(known.name, counts)
+                yield Score(fold.name, accuracy(vectors, labels, fold.train, fold.test))
+
+
+def _best_on_dev(candidates: Iterable[tuple[float, Tensor]], labels: Tensor, fold: Fold) -> Score:
+    dev: dict[float, float] = {}
+    chosen, best = None, -1.0
+    for a, vectors in candidates:
+        dev[a] = accuracy(vectors, labels, fold.train, fold.dev, fold.dev_weights)
+        if dev[a] > best:
+            chosen, best, kept = a, dev[a], vectors
+    return Score(fold.name, accuracy(kept, labels, fold.train, fold.test), chosen, dev)
+
+
+def accuracy(
+    vectors: Tensor, labels: Tensor, train: Tensor, rows: Tensor, weights: Tensor | None = None
+) -> float:
+    """Share in % of ``rows`` whose nearest row of ``train`` has the same labels; ``weights`` [rows], by default 1."""
+    found = train[nearest(vectors[train], vectors[rows])]
+    right = (labels[found] == labels[rows]).all(dim=1).double()
+    weights = torch.ones_like(right) if weights is None else weights
+    return float(100 * (right @ weights) / weights.sum())
+
+
+def nearest(index: Tensor, queries: Tensor, block: int | None = None) -> Tensor:
+    """Row of ``index`` [N, D] at the smallest angle to each of ``queries`` [M, D], int64 [M]; ties to the lowest row.
+
+    Exact: cosines in float64, of any floating dtype. A vector of zeros has the cosine 0 with every other.
+    ``block`` queries are compared at once, by default as many as fit into 128 MiB.
+
+    Raises:
+        InputError: vectors that are not finite.
+    """
+    index = _directions(index).T.contiguous()  # [D, N]
+    found = []
+    for part in _directions(queries).split(block or max(1, _COSINES_AT_ONCE // index.shape[1])):
+        cosines = part @ index  # [block, N]
+        close = cosines >= cosines.amax(dim=1, keepdim=True) - TIE
+        found.append(close.to(torch.uint8).argmax(dim=1))  # the first of equals
+    return torch.cat(found)
+
+
+def _directions(vectors: Tensor) -> Tensor:
+    """``vectors`` in float64 and of length 1, or 0."""
+    vectors = vectors.double()
+    bad = ~vectors.isfinite().all(dim=1)
+    if bad.any():
+        raise InputError(f"Expected finite vectors, but the one at index {int(bad.nonzero()[0])} is not.")
+    lengths = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    return vectors / lengths.masked_fill(lengths == 0, 1)

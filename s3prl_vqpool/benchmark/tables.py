@@ -1,0 +1,161 @@
+"""A table of accuracies: on the terminal, as CSV, Markdown and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .published import TABLE1, TASKS
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+OTHER_CORPORA = (
+    "paper: published figures (arXiv 2304.03940, Table 1), on other corpora than the ones given here unless those "
+    "are the full Speech Commands v2 (all words), VoxCeleb1, Fluent Speech Commands and IEMOCAP."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Accuracies in % by task, of one pooling; ``layer`` None is the mean over layers.
+
+    ``average``: over all four tasks; None where they are not all there.
+    """
+
+    source: str
+    pooling: str
+    accuracy: Mapping[str, float]
+    average: float | None
+    layer: int | None = None
+
+
+def measured(source: str, pooling: str, accuracy: Mapping[str, float], layer: int | None = None) -> Row:
+    """A row whose average is computed here."""
+    complete = set(accuracy) == set(TASKS)
+    return Row(source, pooling, accuracy, sum(accuracy.values()) / len(TASKS) if complete else None, layer)
+
+
+def published(poolings: Iterable[str], tasks: Sequence[str]) -> list[Row]:
+    """The paper's rows of these poolings, upstream after upstream; averages as they were printed."""
+    wanted = list(poolings)
+    return [
+        Row(
+            f"paper: {upstream}",
+            name,
+            {task: figure for task, figure in zip(TASKS, figures) if task in tasks},
+            figures[-1] if set(tasks) == set(TASKS) else None,
+        )
+        for upstream, rows in TABLE1.items()
+        for name, figures in rows.items()
+        if name in wanted
+    ]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows, the tasks in the order of their columns, lines below the table, and what determined the numbers."""
+
+    title: str
+    tasks: tuple[str, ...]
+    rows: Sequence[Row]
+    notes: Sequence[str]
+    configuration: Mapping[str, Any]
+
+    def write(self, folder: Path, stem: str) -> list[Path]:
+        """``stem``.csv, .md and .json in ``folder``, each there only when it is whole; their paths."""
+        folder.mkdir(parents=True, exist_ok=True)
+        texts = {"csv": self.csv(), "md": self.markdown(), "json": self.json()}
+        paths = []
+        for suffix, text in texts.items():
+            path = folder / f"{stem}.{suffix}"
+            temporary = path.with_name(f".{path.name}.{os.getpid()}")
+            try:
+                temporary.write_text(text, encoding="utf-8")
+                os.replace(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
+            paths.append(path)
+        return paths
+
+    def csv(self) -> str:
+        """One line per row; ``layer`` is "mean" for the mean over layers."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(["source", "pooling", "layer", *self._columns])
+        for row in self.rows:
+            layer = "mean" if row.layer is None else row.layer
+            writer.writerow([row.source, row.pooling, layer, *self._figures(row)])
+        return out.getvalue()
+
+    def markdown(self) -> str:
+        """The table of the means over layers, the one of single layers, and the notes."""
+        lines = [f"# {self.title}", ""]
+        for heading, names, body in self._parts():
+            lines += [f"## {heading}", ""] if heading else []
+            lines += [_line(names), _line(["---"] * len(names)), *map(_line, body), ""]
+        return "\n".join([*lines, *(f"- {note}" for note in self.notes), ""])
+
+    def json(self) -> str:
+        """Rows in full precision, and the configuration."""
+        content = {"title": self.title, "notes": list(self.notes), "rows": [asdict(row) for row in self.rows]}
+        return json.dumps({**content, **self.configuration}, indent=1, default=str) + "\n"
+
+    def show(self) -> None:
+        """Print it on stdout."""
+        from rich.console import Console
+
+        console = Console()
+        for heading, names, body in self._parts():
+            console.print(_rich(heading or self.title, names, body))
+        for note in self.notes:
+            console.print(note, style="dim", markup=False, highlight=False)
+
+    @property
+    def _columns(self) -> list[str]:
+        return [*self.tasks, *(["AVG"] if set(self.tasks) == set(TASKS) else [])]
+
+    def _figures(self, row: Row) -> list[str]:
+        figures = [row.accuracy.get(task) for task in self.tasks] + [row.average]
+        return ["" if figure is None else f"{figure:.2f}" for figure in figures[: len(self._columns)]]
+
+    def _parts(self) -> list[tuple[str, list[str], list[list[str]]]]:
+        """(heading, column names, cells) of the main table and, where there are rows of it, that of single layers."""
+        means = [row for row in self.rows if row.layer is None]
+        layers = [row for row in self.rows if row.layer is not None]
+        cells = [[row.source, row.pooling, *self._figures(row)] for row in means]
+        parts = [("", ["source", "pooling", *self._columns], _once(cells))]
+        if layers:
+            cells = [[row.pooling, str(row.layer), *self._figures(row)] for row in layers]
+            parts.append(("By layer", ["pooling", "layer", *self._columns], _once(cells)))
+        return parts
+
+
+def _once(cells: list[list[str]]) -> list[list[str]]:
+    """The first cell of a row only where it is another than above."""
+    above = ["", *(row[0] for row in cells)]
+    return [["" if row[0] == before else row[0], *row[1:]] for before, row in zip(above, cells)]
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _rich(title: str, names: list[str], body: list[list[str]]) -> RichTable:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table as RichTable
+
+    table = RichTable(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for position, name in enumerate(names):
+        table.add_column(name, justify="left" if position < 2 else "right", no_wrap=True)
+    for number, cells in enumerate(body):
+        if cells[0] and number:
+            table.add_section()
+        table.add_row(*cells)
+    return table
