@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -23,7 +25,7 @@ from .encode import Encoded, Encoder
 from .files import DONE, Writer, about_shard, finished
 from .rows import Listing, Row
 
-Read = list[tuple[Tensor, str]]
+Read = tuple[Tensor, list[int], list[str]]
 
 
 def extract(
@@ -53,34 +55,34 @@ def extract(
     """
     shards = layout.shards(listing.samples)
     lengths = _lengths(upstream, listing)
-    folder.mkdir(parents=True, exist_ok=True)
     there = finished(folder, len(shards))
     left = [row for shard, ready in zip(shards, there) if not ready for row in shard]
     layout.check_disk(folder, layout.disk_bytes(wanted, [lengths[row] for row in left]))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be made a folder ({error.strerror}): name another --store."
+        ) from error
     writer = Writer(folder, rank, world)
-    manifest.agree(folder, wanted, writer)
+    begun = manifest.agree(folder, wanted, writer)
     mine = [number for number in range(rank, len(shards), world) if not there[number]]
     if rank == 0:
         _say(listing, wanted, lengths, there)
-    encoder = Encoder(
-        upstream,
-        wanted["poolings"],
-        wanted["frames"],
-        {"float16": torch.float16}.get(wanted["dtype"], torch.float32),
-    )
+    encoder = Encoder(upstream, wanted["poolings"], wanted["frames"], getattr(torch, wanted["dtype"]))
     plan = [layout.batches(shards[number], listing.samples, wanted["batch_seconds"]) for number in mine]
     read = _read(listing, [batch for batches in plan for batch in batches])
-    with _progress(listing, shards, mine, rank) as progress:
+    with _progress(listing, shards, mine, rank) as progress, _threads(begun["threads"]):
         for number, batches in zip(mine, plan):
             encoded, rows = [], []
             for batch in batches:
-                wavs, hashes = zip(*next(read))
-                found = encoder([wav.to(device, non_blocking=True) for wav in wavs])
+                samples, sizes, hashes = next(read)
+                found = encoder(samples.to(device).split(sizes))
                 encoded += found
-                for row, wav, sha256, one in zip(batch, wavs, hashes, found):
-                    rows.append(_row(listing, row, len(wav), len(one["codes"]), sha256))
+                for row, size, sha256, one in zip(batch, sizes, hashes, found):
+                    rows.append(_row(listing, row, size, len(one["codes"]), sha256))
                     _check(one, rows[-1], wanted["dtype"])
-                progress.update(sum(map(len, wavs)) / audio.SAMPLE_RATE / 3600)
+                _advance(progress, sum(sizes))
             writer.write_shard(number, _joined(encoded, wanted["codebook_sizes"]), shards[number], rows)
     return _finish(folder, len(shards), writer)
 
@@ -88,8 +90,20 @@ def extract(
 def _finish(folder: Path, count: int, writer: Writer) -> bool:
     if not all(finished(folder, count)):
         return False
-    writer.write_json(DONE, {"shards": [about_shard(folder, number) for number in range(count)]})
+    if not (folder / DONE).exists():
+        writer.write_json(DONE, {"shards": [about_shard(folder, number) for number in range(count)]})
     return True
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """As many threads as the store was begun with: with another number, products are rounded otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _lengths(upstream: WithCodes, listing: Listing) -> list[int]:
@@ -124,6 +138,15 @@ def _progress(listing: Listing, shards: list[list[int]], mine: list[int], rank: 
     )
 
 
+def _advance(progress: tqdm, samples: int) -> None:
+    progress.update(samples / audio.SAMPLE_RATE / 3600)
+    if not progress.disable:
+        state = progress.format_dict
+        progress.set_postfix_str(
+            f"{state['n'] / max(state['elapsed'], 1e-3) * 3600:,.0f} h of speech per hour"
+        )
+
+
 def _read(listing: Listing, batches: list[list[int]]) -> Iterator[Read]:
     """The samples of each batch, and their hashes; workers read ahead."""
     dataset = UtteranceDataset(listing.utterances, listing.gain_db)
@@ -137,10 +160,10 @@ def _read(listing: Listing, batches: list[list[int]]) -> Iterator[Read]:
 
 
 def _hashed(samples: Sequence[Sample]) -> Read:
-    return [
-        (torch.from_numpy(wav), hashlib.sha256(wav.astype("<f4").tobytes()).hexdigest())
-        for wav, *_ in samples
-    ]
+    """All samples in one tensor (a worker hands over a file descriptor for each), their numbers, their hashes."""
+    wavs = [wav.astype("<f4", copy=False) for wav, *_ in samples]
+    hashes = [hashlib.sha256(np.ascontiguousarray(wav).data).hexdigest() for wav in wavs]
+    return torch.from_numpy(np.concatenate(wavs)), [len(wav) for wav in wavs], hashes
 
 
 def _row(listing: Listing, row: int, samples: int, length: int, sha256: str) -> Row:

@@ -79,7 +79,7 @@ def index_name(number: int) -> str:
 
 def finished(folder: Path, count: int) -> list[bool]:
     """For each shard whether it is there."""
-    present = set(os.listdir(folder))
+    present = set(os.listdir(folder)) if folder.is_dir() else set()
     return [index_name(number) in present for number in range(count)]
 
 

@@ -55,8 +55,9 @@ def disk_bytes(manifest: Mapping[str, Any], lengths: Sequence[int]) -> int:
 
 
 def check_disk(folder: Path, needed: int) -> None:
-    """InputError where the disk of ``folder`` has not ``needed`` bytes left."""
-    free = shutil.disk_usage(folder).free
+    """InputError where the disk that ``folder`` is on, or would be, has not ``needed`` bytes left."""
+    absolute = folder.resolve()
+    free = shutil.disk_usage(next(path for path in (absolute, *absolute.parents) if path.exists())).free
     if needed > free:
         raise InputError(
             f"{folder}: needs {in_words(needed)}, but the disk has {in_words(free)} free: "

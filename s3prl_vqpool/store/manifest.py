@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from .files import MANIFEST, Writer, read_json
 from .rows import Listing
 
 FORMAT = 1
-#: Kept for the record: where things were, and what does not change a number beyond rounding.
-_RECORDED = ("ckpt", "datarc", "torch")
+#: Kept for the record: where things were, and what changes no number beyond rounding.
+_RECORDED = ("ckpt", "datarc", "threads", "torch")
+#: How the keys of `datarc` that name folders and files end.
+_PLACES = ("root", "path", "meta_data")
 
 
 def describe(
@@ -37,6 +40,10 @@ def describe(
     return {
         "format": FORMAT,
         **options,
+        "datarc": {
+            key: os.path.abspath(value) if key.endswith(_PLACES) and isinstance(value, str) else value
+            for key, value in options["datarc"].items()
+        },
         "fingerprint": upstream.fingerprint(),
         "layers": len(hidden_states),
         "dim": hidden_states[0].size(-1),
@@ -50,30 +57,32 @@ def describe(
         "shards": len(layout.shards(listing.samples)),
         "batch_seconds": layout.BATCH_SECONDS[device.type],
         "device": device.type,
+        "threads": torch.get_num_threads(),
         "version": __version__,
         "torch": torch.__version__,
     }
 
 
-def agree(folder: Path, wanted: Mapping[str, Any], writer: Writer) -> None:
-    """Write the manifest, or check that the one that is there says the same.
+def agree(folder: Path, wanted: Mapping[str, Any], writer: Writer) -> Mapping[str, Any]:
+    """Write the manifest, or check that the one that is there says the same; the one that is there now.
 
     Raises:
         InputError: it was made otherwise; names the first key that differs, and both values.
     """
-    path = folder / MANIFEST
-    if not path.exists():
-        if any(not entry.name.startswith(".") for entry in folder.iterdir()) and not path.exists():
+    names = [name for name in os.listdir(folder) if not name.startswith(".")]
+    if MANIFEST not in names:
+        if names:
             raise InputError(f"{folder}: holds other files, and no store: name a new folder.")
         writer.write_json(MANIFEST, wanted)
-        return
-    there = read_json(path)
+        return wanted
+    there = read_json(folder / MANIFEST)
     for key, value in wanted.items():
         if key not in _RECORDED and there.get(key) != value:
             raise InputError(
                 f"{folder}: was begun with {key} {there.get(key)!r}, but now it is {value!r}: "
                 "give the same options to continue, or name another --store."
             )
+    return there
 
 
 def checked(names: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from .. import audio
 from . import layout
-from .files import DONE, finished, read_json, sha256
+from .files import DONE, finished, index_name, read_json, sha256
 from .reader import Store
 
 
@@ -31,14 +31,16 @@ def damaged(folder: Path) -> Iterator[str]:
     """A line for each shard of a complete store whose bytes are not those that `done.json` names."""
     done = read_json(folder / DONE)["shards"]
     there = finished(folder, len(done))
-    for entry, indexed in zip(
-        tqdm(done, desc="verifying", leave=False, disable=None, file=sys.stderr), there
-    ):
+    for number, entry in enumerate(tqdm(done, desc="verifying", leave=False, disable=None, file=sys.stderr)):
         path = folder / entry["file"]
-        if not path.is_file() or not indexed:
-            yield f"{path}: missing"
+        if not path.is_file() or not there[number]:
+            yield f"{path}: missing; {_remedy(folder, number)}"
         elif sha256(path) != entry["sha256"]:
-            yield f"{path}: its bytes are not those that were written"
+            yield f"{path}: its bytes are not those that were written; {_remedy(folder, number)}"
+
+
+def _remedy(folder: Path, number: int) -> str:
+    return f"remove {folder / index_name(number)}, and the same vqpool extract makes it again"
 
 
 def _plain(value: Any) -> str:

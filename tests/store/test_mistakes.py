@@ -1,0 +1,165 @@
+"""One line for each mistake, and nothing mixed or half-written."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections import namedtuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stores import overrides, tree
+
+from s3prl_vqpool import cli
+from s3prl_vqpool.corpora import Utterance
+from s3prl_vqpool.errors import InputError
+from s3prl_vqpool.store import Store, layout
+
+Stores = Callable[[str], Store]
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture
+def copy(stores: Stores, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(stores("large").folder, tmp_path / "copy"))
+
+
+def error(capsys: pytest.CaptureFixture) -> str:
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "said"),
+    [
+        ("large", ["--poolings", "AP"], r"poolings \['VQ-LP', .*\], but now it is \['AP'\]"),
+        ("base", ["--poolings", "AP"], "poolings"),
+        ("mfcc", [], "upstream 'wav2vec2_vq_local', but now it is 'mfcc_vq'"),
+    ],
+)
+def test_another_configuration_is_refused(
+    kind: str, options: list[str], said: str, extract: Any, copy: Path, capsys: Any
+) -> None:
+    before = tree(copy)
+    assert extract(kind, copy, *options) == 2
+    assert tree(copy) == before
+    line = error(capsys)
+    assert f"error: {copy}: was begun with" in line
+    assert re.search(said, line)
+
+
+def test_another_checkpoint_is_refused(extract: Any, stores: Stores, copy: Path, capsys: Any) -> None:
+    assert extract("base", copy, "--frames", "--poolings", *stores("large").manifest["poolings"]) == 2
+    assert "was begun with fingerprint" in error(capsys)
+
+
+def test_folder_of_other_things_is_refused(extract: Any, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "thesis.tex").write_text("")
+    assert extract("mfcc", tmp_path) == 2
+    assert "holds other files, and no store" in error(capsys)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_too_little_disk_is_found_before_the_first_byte(
+    extract: Any, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout.shutil, "disk_usage", lambda _: Usage(10**6, 10**6 - 5000, 5000))
+    assert extract("mfcc", tmp_path / "store") == 2
+    assert re.search(r"store: needs 1\d\.\d kB, but the disk has 5 kB free: make room", error(capsys))
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("frames", [False, True])
+@pytest.mark.parametrize("kind", ["mfcc", "base"])
+def test_estimated_disk_is_what_is_written(kind: str, frames: bool, extract: Any, tmp_path: Path) -> None:
+    assert extract(kind, tmp_path / "store", *(["--frames"] if frames else [])) == 0
+    store = Store.open(tmp_path / "store")
+    estimate = layout.disk_bytes(store.manifest, [u.length for u in store.utterances])
+    written = sum(path.stat().st_size for path in (tmp_path / "store").glob("shard-*"))
+    assert written <= estimate + 1500 * store.manifest["shards"]
+    assert written > 0.5 * estimate
+
+
+def test_verify_finds_a_flipped_bit_and_extract_mends_it(extract: Any, copy: Path, capsys: Any) -> None:
+    poolings = Store.open(copy).manifest["poolings"]
+    before, damaged = tree(copy), copy / "shard-00002.safetensors"
+    assert cli.main(["store", "verify", str(copy)]) == 0
+    content = bytearray(damaged.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    capsys.readouterr()
+    assert cli.main(["store", "verify", str(copy)]) == 1
+    out = capsys.readouterr().out
+    assert f"{damaged}: its bytes are not those that were written" in out
+    assert "1 of " in out
+    (copy / "shard-00002.jsonl").unlink()
+    assert extract("large", copy, "--frames", "--poolings", *poolings) == 0
+    assert tree(copy) == before
+
+
+def test_info_says_what_is_there(stores: Stores, capsys: Any) -> None:
+    assert cli.main(["store", "info", str(stores("mfcc").folder)]) == 0
+    out = capsys.readouterr().out
+    assert "12 utterances of vqpool_ic, 0.00 h of speech" in out
+    assert "codebook_sizes    64, 64" in out
+
+
+def test_incomplete_store_says_how_to_continue(copy: Path, stores: Stores) -> None:
+    (copy / "done.json").unlink()
+    (copy / "shard-00001.jsonl").unlink()
+    count = stores("large").manifest["shards"]
+    with pytest.raises(
+        InputError, match=rf"{count - 1} of {count} shards are there: the same vqpool extract -u"
+    ):
+        Store.open(copy)
+    with pytest.raises(InputError, match="no store: make one with vqpool extract"):
+        Store.open(copy / "nothing")
+
+
+def test_what_is_not_stored_is_named(extract: Any, stores: Stores, tmp_path: Path) -> None:
+    store = stores("mfcc")
+    known = store.utterances[0]
+    listed = [Utterance(known.path, (0,), "x"), Utterance(Path("/elsewhere.wav"), (0,), "y")]
+    with pytest.raises(InputError, match=r"^/elsewhere\.wav: not in .*, which was extracted from "):
+        store.rows(listed)
+    with pytest.raises(InputError, match=r"\(100 samples from 0\): not in"):
+        store.rows([Utterance(known.path, (0,), "x", start=0, frames=100)])
+    with pytest.raises(InputError, match=r"Unknown pooling in .*: 'VQ-LPP'. Did you mean VQ-LP"):
+        store.vectors("VQ-LPP")
+    assert extract("mfcc", tmp_path / "store") == 0
+    with pytest.raises(InputError, match="extracted without --frames"):
+        Store.open(tmp_path / "store").frames(0)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--poolings", "VQ-GP"], "VQ-GP: has to be fitted or trained"),
+        (["--poolings", "SAP"], "SAP: has to be fitted or trained"),
+        (["--poolings", "VQ-LQ"], "Unknown pooling 'VQ-LQ'. Did you mean VQ-LP"),
+        (["--device", "tpu"], "--device tpu: torch knows no such device"),
+        (["-u", "mfcc"], "Unknown upstream with codes 'mfcc'. Did you mean mfcc_vq"),
+        (["-d", "vqpool_sk"], "Unknown downstream 'vqpool_sk'. Did you mean vqpool_ks"),
+        (["-o", "args.upstream=x"], "only config.SECTION.KEY=VALUE means something here"),
+    ],
+)
+def test_mistakes_on_the_command_line(
+    options: list[str], said: str, extract: Any, tmp_path: Path, capsys: Any
+) -> None:
+    assert extract("mfcc", tmp_path / "store", *options) == 2
+    assert said in error(capsys)
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_damaged_audio_is_one_line(
+    workers: int, datarc: dict[str, Any], tmp_path: Path, capsys: Any, upstreams: dict[str, list[str]]
+) -> None:
+    root = Path(shutil.copytree(datarc["file_path"], tmp_path / "corpus"))
+    path = root / "wavs" / "valid1.wav"
+    path.write_bytes(path.read_bytes()[:9000])
+    corpus = overrides({"file_path": root, "num_workers": workers})
+    command = ["extract", *upstreams["mfcc"], "-d", "vqpool_ic", *corpus, "--store", str(tmp_path / "store")]
+    assert cli.main(command) == 2
+    assert f"error: {path}: truncated or damaged" in error(capsys)
