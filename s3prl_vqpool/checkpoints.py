@@ -6,6 +6,7 @@ import argparse
 import os
 import pickle
 import re
+import struct
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -41,7 +42,11 @@ def load(path: str | Path, required: tuple[str, ...] = ()) -> dict[str, Any]:
     if not path.is_file():
         problem = "is a folder, name the checkpoint in it" if path.is_dir() else "no such checkpoint"
         raise InputError(f"{path}: {problem}.")
+    from . import tensor_files
+
     torch.serialization.add_safe_globals(SAFE_GLOBALS)
+    if _is_zip(path):
+        tensor_files.check_sizes(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except pickle.UnpicklingError as error:
@@ -60,6 +65,8 @@ def load(path: str | Path, required: tuple[str, ...] = ()) -> dict[str, Any]:
         IndexError,
         AttributeError,
         TypeError,
+        AssertionError,
+        struct.error,
     ) as error:
         raise DamagedCheckpoint(f"{path}: damaged or truncated, torch cannot read it.") from error
     missing = [key for key in required if not isinstance(state, dict) or key not in state]

@@ -86,12 +86,8 @@ class Storages:
 
 def _zip(path: Path, file: IO[bytes], size: int) -> Any:
     with zipfile.ZipFile(file) as archive:
-        members = archive.infolist()
-        if sum(member.file_size for member in members) > size:
-            raise Malformed("the members declare more bytes than the file has")
-        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-            raise Malformed("torch.save compresses nothing")
-        by_name = {member.filename: member for member in members}
+        _check_sizes(archive, size)
+        by_name = {member.filename: member for member in archive.infolist()}
         (pickled,) = [name for name in by_name if name.count("/") == 1 and name.endswith("/data.pkl")]
         prefix = pickled.removesuffix("data.pkl")
         if f"{prefix}byteorder" in by_name and archive.read(f"{prefix}byteorder") != b"little":
@@ -110,6 +106,23 @@ def _zip(path: Path, file: IO[bytes], size: int) -> Any:
 
     with open(path, "rb") as file:
         return _machine(io.BytesIO(content), size, _once(storage)).run()
+
+
+def _check_sizes(archive: zipfile.ZipFile, size: int) -> None:
+    members = archive.infolist()
+    if sum(member.file_size for member in members) > size:
+        raise Malformed("the members declare more bytes than the file has")
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise Malformed("torch.save compresses nothing")
+
+
+def check_sizes(path: Path) -> None:
+    """DamagedCheckpoint for a zip whose members declare more than the file holds: for readers other than `read`."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_sizes(archive, path.stat().st_size)
+    except _DAMAGE as error:
+        raise DamagedCheckpoint(f"{path}: damaged or truncated, or no file of torch.save.") from error
 
 
 def _start(file: IO[bytes], member: zipfile.ZipInfo) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from s3prl_vqpool import fairseq_files, tensor_files
+from s3prl_vqpool import checkpoints, fairseq_files, tensor_files
 from s3prl_vqpool.checkpoints import DamagedCheckpoint
 from s3prl_vqpool.errors import InputError
 
@@ -46,6 +46,28 @@ def outcome(path: Path) -> str:
     assert line == "read" or line.startswith(f"{path}: ")
     assert len(line.splitlines()) == 1
     return line
+
+
+@FORMATS
+def test_flipped_bits_of_s3prls_checkpoints_are_read_or_refused_in_one_line(
+    tmp_path: Path, zipped: bool
+) -> None:
+    file, path, generator = io.BytesIO(), tmp_path / "flipped.ckpt", random.Random(2)
+    state = {
+        "Args": argparse.Namespace(seed=1),
+        "Downstream": {f"w{i}": torch.zeros(3) for i in range(9)},
+        "Step": 7,
+    }
+    torch.save(state, file, _use_new_zipfile_serialization=zipped)
+    for _ in range(600):
+        damaged = bytearray(file.getvalue())
+        for _ in range(generator.choice((1, 1, 4, 16))):
+            damaged[generator.randrange(len(damaged))] ^= 1 << generator.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            checkpoints.load(path)
+        except InputError as error:
+            assert len(str(error).splitlines()) == 1  # noqa: PT017
 
 
 @FORMATS
@@ -298,6 +320,13 @@ def test_bombs_are_refused_in_bounded_memory(tmp_path: Path) -> None:
         assert ending == "one_line", path.name
         # twice the file and what 200,000 opcodes make
         assert mebibytes < 2 * path.stat().st_size / 2**20 + 64, path.name
+
+
+def test_zip_bombs_are_no_checkpoints_of_s3prls_either(tmp_path: Path) -> None:
+    for bomb in (deflated, declared_member):
+        bomb(tmp_path / "bomb.ckpt")
+        with pytest.raises(DamagedCheckpoint):
+            checkpoints.load(tmp_path / "bomb.ckpt")
 
 
 def test_reading_holds_no_copy_of_the_tensors(tmp_path: Path) -> None:
