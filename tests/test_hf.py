@@ -1,6 +1,7 @@
 """wav2vec 2.0 in Hugging Face's format: hidden states as S3PRL's expert, codes as transformers' own quantizer."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -228,6 +229,22 @@ def test_folder_that_names_code_of_its_own_is_not_believed(make: Make, tmp_path:
     config |= {"model_type": "mine", "auto_map": {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}}
     (path / "config.json").write_text(json.dumps(config))
     (path / "evil.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w')\nclass Config: pass\n")
+    assert "cannot be loaded" in refusal_of(path)
+    assert not (tmp_path / "canary").exists()
+
+
+class Exploit:
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> tuple:
+        return os.system, (f"touch {self.canary}",)
+
+
+def test_pickled_weights_that_run_code_are_refused_unrun(make: Make, tmp_path: Path) -> None:
+    path = shutil.copytree(make("large"), tmp_path / "evil")
+    (path / "model.safetensors").unlink()
+    torch.save({"wav2vec2.masked_spec_embed": Exploit(tmp_path / "canary")}, path / "pytorch_model.bin")
     assert "cannot be loaded" in refusal_of(path)
     assert not (tmp_path / "canary").exists()
 

@@ -193,6 +193,24 @@ def test_fbank_vq_codes_are_the_nearest_of_three_codebooks() -> None:
     assert shipped.stat().st_size < 40_000
 
 
+@pytest.mark.parametrize("name", ["mfcc_vq", "fbank_vq"])
+def test_kaldi_features_promise_that_batches_change_nothing(name: str) -> None:
+    ours, wavs = getattr(hub, name)().eval(), waves(*LENGTHS)
+    padding = ours.without_padding()
+    assert padding is not None
+    with padding:
+        batch = ours(wavs)
+    for b, wav in enumerate(wavs):
+        alone = ours([wav])
+        length = alone["codes"].size(1)
+        assert torch.equal(batch["codes"][b, :length], alone["codes"][0])
+        assert torch.equal(batch["hidden_states"][0][b, :length], alone["hidden_states"][0][0])
+
+
+def test_other_wrapped_upstreams_promise_nothing_about_padding(fitted: Path) -> None:
+    assert hub.kmeans_vq(model_config=str(fitted)).without_padding() is None
+
+
 def test_shipped_codebooks_are_known_by_their_files_without_layers() -> None:
     shipped = KMeansCodebooks.load(Path(hubconf.__file__).with_name("mfcc.safetensors"))
     assert (shipped.layers, shipped.columns) == ((), ((0, 13), (13, 39)))

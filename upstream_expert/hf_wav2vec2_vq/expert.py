@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -28,14 +29,8 @@ MODELS: dict[str, tuple[Any, str]] = {
     "wav2vec2-conformer": (Wav2Vec2ConformerForPreTraining, "wav2vec2_conformer"),
 }
 _FAILURES = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    RuntimeError,
-    AttributeError,
-    ImportError,
-    SafetensorError,
+    *(AttributeError, ImportError, KeyError, OSError, RuntimeError, TypeError, ValueError),
+    *(SafetensorError, UnpicklingError),
 )
 
 
