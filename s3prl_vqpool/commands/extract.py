@@ -101,6 +101,8 @@ def _config(args: argparse.Namespace) -> dict[str, Any]:
         section = config
         for each in sections:
             section = section.setdefault(each, {})
+            if not isinstance(section, dict):
+                raise InputError(f"-o {option!r}: {each} is no section of the config.")
         section[last] = _value(value)
     return config
 

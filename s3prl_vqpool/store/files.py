@@ -38,13 +38,19 @@ class Writer:
                 path.unlink()
 
     def write(self, name: str, data: bytes) -> None:
-        """A file of the store, whole."""
+        """A file of the store, whole; InputError where it cannot be written."""
         temporary = self.folder / f".{name}.rank{self.rank}.tmp"
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.folder / name)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.folder / name)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise InputError(
+                f"{self.folder / name}: cannot be written ({error.strerror}): the same command continues."
+            ) from error
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """A JSON file of the store, whole."""

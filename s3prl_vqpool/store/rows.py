@@ -112,7 +112,7 @@ def _corpora(downstream: str, section: dict[str, Any]) -> tuple[Sequence[Corpus]
     for fold in folds:
         one = deepcopy(section)
         if fold is not None:
-            one["datarc"]["test_fold"] = fold
+            one["datarc"] = {**one.get("datarc", {}), "test_fold": fold}
         made.append(expert(upstream_dim=1, downstream_expert=one, expdir=os.curdir))
     return [each.corpus for each in made], made[0].datarc, made[0].gain_db
 

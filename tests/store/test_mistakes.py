@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import shutil
 from collections import namedtuple
@@ -68,6 +70,24 @@ def test_too_little_disk_is_found_before_the_first_byte(
     assert extract("mfcc", tmp_path / "store") == 2
     assert re.search(r"store: needs 1\d\.\d kB, but the disk has 5 kB free: make room", error(capsys))
     assert not (tmp_path / "store").exists()
+
+
+def test_disk_that_fills_up_is_one_line_and_leaves_no_temporary_file(
+    extract: Any, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+
+    def fsync(descriptor: int) -> None:
+        written.append(descriptor)
+        if len(written) == 4:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        assert extract("mfcc", tmp_path / "store") == 2
+    assert "shard-00001.safetensors: cannot be written (No space left on device)" in error(capsys)
+    assert set(tree(tmp_path / "store")) == {"manifest.json", "shard-00000.jsonl", "shard-00000.safetensors"}
+    assert extract("mfcc", tmp_path / "store") == 0
 
 
 @pytest.mark.parametrize("frames", [False, True])
@@ -142,6 +162,7 @@ def test_what_is_not_stored_is_named(extract: Any, stores: Stores, tmp_path: Pat
         (["-u", "mfcc"], "Unknown upstream with codes 'mfcc'. Did you mean mfcc_vq"),
         (["-d", "vqpool_sk"], "Unknown downstream 'vqpool_sk'. Did you mean vqpool_ks"),
         (["-o", "args.upstream=x"], "only config.SECTION.KEY=VALUE means something here"),
+        (["-o", "config.optimizer.name.x=1"], "name is no section of the config"),
     ],
 )
 def test_mistakes_on_the_command_line(
