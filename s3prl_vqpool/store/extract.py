@@ -122,7 +122,7 @@ def _say(listing: Listing, wanted: dict[str, Any], lengths: list[int], there: li
     continued = f", {sum(there)} there already" if any(there) else ""
     print(
         f"{len(listing.utterances):,} utterances, {wanted['samples'] / audio.SAMPLE_RATE / 3600:,.2f} h of speech; "
-        f"{len(there)} shards{continued}; about {size} on disk"
+        f"shards: {len(there)}{continued}; about {size} on disk"
     )
 
 
@@ -139,12 +139,12 @@ def _progress(listing: Listing, shards: list[list[int]], mine: list[int], rank: 
 
 
 def _advance(progress: tqdm, samples: int) -> None:
-    progress.update(samples / audio.SAMPLE_RATE / 3600)
+    hours = samples / audio.SAMPLE_RATE / 3600
     if not progress.disable:
         state = progress.format_dict
-        progress.set_postfix_str(
-            f"{state['n'] / max(state['elapsed'], 1e-3) * 3600:,.0f} h of speech per hour"
-        )
+        speed = (state["n"] + hours) / max(state["elapsed"], 1e-3) * 3600
+        progress.set_postfix_str(f"{speed:,.0f} h of speech per hour", refresh=False)
+    progress.update(hours)
 
 
 def _read(listing: Listing, batches: list[list[int]]) -> Iterator[Read]:
