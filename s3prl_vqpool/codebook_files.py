@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from .errors import InputError
+from .files import write_text
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,7 @@ class Codebook:
         """Write the file, whole or not at all."""
         content = {key: value for key, value in asdict(self).items() if value is not None}
         content["codebooks"] = os.path.relpath(self.codebooks, path.parent)
-        temporary = path.with_name(f"{path.name}.part")
-        temporary.write_text(yaml.safe_dump(content, sort_keys=False))
-        os.replace(temporary, path)
+        write_text(path, yaml.safe_dump(content, sort_keys=False))
 
 
 _TYPES: dict[str, tuple[type, bool]] = {

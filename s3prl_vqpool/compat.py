@@ -7,7 +7,6 @@ torchaudio 2.5, huggingface_hub 0.25, say) comes out as it went in. `vqpool doct
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 import types
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from typing import Any, NoReturn
 import torch
 
 from .errors import InputError
+from .files import whole
 
 
 @dataclass(frozen=True)
@@ -290,7 +290,7 @@ def write_checkpoints_whole() -> None:
     from s3prl.downstream import runner
 
     def save(states: Any, path: str) -> None:
-        torch.save(states, f"{path}.part")
-        os.replace(f"{path}.part", path)
+        with whole(path) as temporary:
+            torch.save(states, temporary)
 
     runner.torch = _Overlay(torch, save=save)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch.utils.data import DataLoader
 from . import audio, codes, provenance, statistics
 from .corpora import Corpus, UtteranceDataset, collate
 from .errors import InputError, unknown_name
+from .files import write_text
 from .heads import SuperbHead, method_of
 from .sampling import TrainingSampler
 
@@ -191,7 +191,7 @@ class UtteranceExpert(SuperbHead):
             for kind in ("predict", "truth"):
                 path = self.expdir / f"{self.prediction_stem(split)}_{kind}.{self.prediction_suffix}"
                 rows = zip(records["filename"], records[kind])
-                _write_whole(path, "".join(self.prediction_line(*row) + "\n" for row in rows))
+                write_text(path, "".join(self.prediction_line(*row) + "\n" for row in rows))
             self._write_provenance(split)
         return save_names
 
@@ -246,7 +246,7 @@ class UtteranceExpert(SuperbHead):
     def _write_provenance(self, split: str) -> None:
         if self.origin:
             path = self.expdir / f"{self.prediction_stem(split)}_predict.{self.prediction_suffix}"
-            _write_whole(provenance.path_of(path), provenance.describe(self.origin, split, self.datarc, path))
+            write_text(provenance.path_of(path), provenance.describe(self.origin, split, self.datarc, path))
 
     def _default_datarc(self) -> list[str]:
         beside = Path(sys.modules[type(self).__module__].__file__ or "").with_name("config.yaml")
@@ -310,9 +310,3 @@ def _summary(classes: list[list[str]]) -> str:
 def _average(values: list[float], weights: list[float] | None = None) -> float:
     weights = weights or [1.0] * len(values)
     return sum(value * weight for value, weight in zip(values, weights)) / sum(weights)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)

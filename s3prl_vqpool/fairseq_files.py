@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from . import tensor_files
 from .errors import InputError
+from .files import whole, write_text
 from .unpickler import Malformed, plain
 
 #: What S3PRL's converted checkpoints hold.
@@ -195,21 +195,14 @@ def save(checkpoint: Converted, path: str | Path) -> list[Path]:
     Each file appears whole or not at all. Returns the files' paths.
     """
     path = Path(path)
-    temporary = path.with_name(f"{path.name}.part")
-    try:
+    with whole(path) as temporary:
         if path.suffix != ".safetensors":
             torch.save(vars(checkpoint), temporary)
-            os.replace(temporary, path)
             return [path]
         described = path.with_suffix(".json")
         configs = {"task_cfg": checkpoint.task_cfg, "model_cfg": checkpoint.model_cfg}
         weights = {name: weight.clone(memory_format=torch.contiguous_format)
                    for name, weight in checkpoint.model_weight.items()}  # fmt: skip
         safetensors.torch.save_file(weights, temporary)
-        partial = described.with_name(f"{described.name}.part")
-        partial.write_text(json.dumps(configs, indent=1) + "\n")
-        os.replace(partial, described)
-        os.replace(temporary, path)
+        write_text(described, json.dumps(configs, indent=1) + "\n")
         return [path, described]
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
+from .files import whole
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,8 @@ class KMeansCodebooks:
         tensors = {f"codebook.{g}": centroids.contiguous() for g, centroids in enumerate(self.centroids)}
         columns = ",".join(f"{start}:{stop}" for start, stop in self.columns)
         layout = {"columns": columns, **({"layers": ",".join(map(str, self.layers))} if self.layers else {})}
-        temporary = f"{path}.part"
-        safetensors.torch.save_file(tensors, temporary, {**self.identity, **layout})
-        os.replace(temporary, path)
+        with whole(path) as temporary:
+            safetensors.torch.save_file(tensors, temporary, {**self.identity, **layout})
 
     @classmethod
     def load(cls, path: str | Path) -> KMeansCodebooks:

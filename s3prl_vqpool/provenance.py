@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError
+from .files import sha256
 
 BEST = "dev-best.ckpt"
 
@@ -134,12 +135,3 @@ def _parse(text: bytes) -> dict[str, Any]:
     ):
         raise TypeError("checkpoint")
     return record
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file's content."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

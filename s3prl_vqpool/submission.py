@@ -14,6 +14,7 @@ from . import checkpoints, corpora, provenance
 from .corpora import Corpus, Utterance
 from .corpora.iemocap import FOLDS
 from .errors import InputError, unknown_name
+from .files import whole
 
 
 @dataclass(frozen=True)
@@ -152,19 +153,14 @@ def write_zip(output: Path, predictions: Iterable[Predictions]) -> Path:
         InputError: the folder cannot be made or written.
     """
     final = output / "predict.zip"
-    temporary = output / f".predict.zip.{os.getpid()}"
     try:
         output.mkdir(parents=True, exist_ok=True)
-        try:
-            with zipfile.ZipFile(temporary, "w") as archive:
-                for each in sorted(predictions, key=lambda each: each.member):
-                    member = zipfile.ZipInfo(each.member, (1980, 1, 1, 0, 0, 0))
-                    member.compress_type = zipfile.ZIP_DEFLATED
-                    member.external_attr, member.create_system = 0o644 << 16, 3  # as on Unix, wherever made
-                    archive.writestr(member, each.content)
-            os.replace(temporary, final)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with whole(final) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+            for each in sorted(predictions, key=lambda each: each.member):
+                member = zipfile.ZipInfo(each.member, (1980, 1, 1, 0, 0, 0))
+                member.compress_type = zipfile.ZIP_DEFLATED
+                member.external_attr, member.create_system = 0o644 << 16, 3  # as on Unix, wherever made
+                archive.writestr(member, each.content)
     except OSError as error:
         raise InputError(f"{final}: cannot be written ({error.strerror}).") from error
     return final

@@ -138,3 +138,12 @@ class WithCodes:
     def fingerprinted(self) -> dict[str, Tensor]:
         """Tensors that `fingerprint` covers."""
         return self.state_dict()  # type: ignore[attr-defined]
+
+
+def convolved_lengths(samples: Sequence[int], layers: Sequence[Any]) -> list[int]:
+    """Frames that S3PRL's convolutional feature extractor (its ``conv_layers``) makes of so many samples each."""
+    lengths = list(samples)
+    for layer in layers:
+        (kernel,), (stride,) = layer[0].kernel_size, layer[0].stride
+        lengths = [(length - kernel) // stride + 1 for length in lengths]
+    return lengths

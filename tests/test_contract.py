@@ -1,6 +1,6 @@
 """The contract of an upstream with codes, over every name that `-u` takes and that can be built here."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -115,15 +115,6 @@ if golden.CHECKPOINTS.is_dir():
             source = golden.CHECKPOINTS / file
             fairseq_files.save(fairseq_files.load(source), folder / "converted.pt")
             return hub.wav2vec2_local(ckpt=str(folder / "converted.pt")), getattr(hub, name)(ckpt=str(source))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """The models are tiny: more threads only wait for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module", params=CASES)

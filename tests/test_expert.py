@@ -280,7 +280,7 @@ def test_prediction_files_appear_whole_or_not_at_all(
     before = (tmp_path / "dev_fold1_predict.txt").read_text()
     assert before.splitlines() == [f"file{index} neu" for index in range(10)]
 
-    def full_disk(self: Path, text: str) -> int:
+    def full_disk(self: Path, text: str, **_: object) -> int:
         with open(self, "w") as file:
             file.write(text[:7])
         raise OSError("No space left on device")

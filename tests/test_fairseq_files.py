@@ -4,7 +4,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -34,15 +34,6 @@ WAYS: dict[str, Callable[[Path, Path], Path]] = {
     "converted to safetensors": lambda path, folder: convert(path, folder / "converted.safetensors"),
     "converted twice": lambda path, folder: convert(convert(path, folder / "a.safetensors"), folder / "b.pt"),
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """The models are tiny: more threads only wait for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def convert(path: Path, out: Path) -> Path:

@@ -2,7 +2,7 @@
 
 import argparse
 import runpy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +48,6 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
         return hub.wav2vec2_local(ckpt=path).eval(), hub.wav2vec2_vq_local(ckpt=path).eval()
 
     return make
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """The models are tiny: more threads only wait for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def frames_by_loop(samples: int) -> int:

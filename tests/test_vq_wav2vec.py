@@ -1,6 +1,5 @@
 """vq-wav2vec: codes as fairseq computes them, hidden states as S3PRL's own expert."""
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,15 +22,6 @@ from s3prl_vqpool.errors import InputError
 LENGTHS = (7600, 16000, 465, 12345)
 CONVOLUTIONS = [(10, 5), (8, 4), (4, 2), (4, 2), (4, 2), (1, 1)]
 MODELS = {"gumbel": "fairseq_vq_wav2vec_gumbel", "kmeans": "fairseq_vq_wav2vec_kmeans"}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """The models are tiny: more threads only wait for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def frames(samples: int) -> int:

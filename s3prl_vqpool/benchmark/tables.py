@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files import write_text
 from .published import TABLE1, TASKS
 
 if TYPE_CHECKING:
@@ -74,14 +74,8 @@ class Table:
         texts = {"csv": self.csv(), "md": self.markdown(), "json": self.json()}
         paths = []
         for suffix, text in texts.items():
-            path = folder / f"{stem}.{suffix}"
-            temporary = path.with_name(f".{path.name}.{os.getpid()}")
-            try:
-                temporary.write_text(text, encoding="utf-8")
-                os.replace(temporary, path)
-            finally:
-                temporary.unlink(missing_ok=True)
-            paths.append(path)
+            paths.append(folder / f"{stem}.{suffix}")
+            write_text(paths[-1], text)
         return paths
 
     def csv(self) -> str:

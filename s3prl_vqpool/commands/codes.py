@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..errors import InputError
+    from ..files import whole
 
     if args.out is not None:
         if args.out.suffix not in SUFFIXES or not args.out.parent.is_dir():
@@ -49,12 +49,8 @@ def run(args: argparse.Namespace) -> int:
         for entry in entries:
             print(json.dumps(entry), flush=True)
         return 0
-    temporary = args.out.with_name(f"{args.out.name}.part")
-    try:
+    with whole(args.out) as temporary:
         _WRITERS[args.out.suffix](entries, temporary)
-        os.replace(temporary, args.out)
-    finally:
-        temporary.unlink(missing_ok=True)
     print(f"wrote {args.out}", file=sys.stderr)
     return 0
 

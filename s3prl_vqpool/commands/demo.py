@@ -32,7 +32,9 @@ def run(args: argparse.Namespace) -> int:
     for name, accuracy in accuracies.items():
         print(f"  {name:8}{100 * accuracy:6.2f} %")
     if args.upstream == "mfcc_vq":
-        print("(S3PRL normalises its mfcc to mean 0 in every utterance: here mean pooling is at chance by construction)")
+        print(
+            "(S3PRL's mfcc has mean 0 in every utterance, so here mean pooling is at chance by construction)"
+        )
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from s3prl_vqpool.errors import InputError
+from s3prl_vqpool.files import whole
 
 
 def write_statistics(
@@ -21,14 +21,9 @@ def write_statistics(
 
     metadata = {"kind": kind, "identity": json.dumps(dict(identity), sort_keys=True, default=str)}
     data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as temporary:
         temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_statistics(

@@ -10,8 +10,9 @@ from typing import Any
 from tqdm import tqdm
 
 from .. import audio
+from ..files import sha256
 from . import layout
-from .files import DONE, finished, index_name, read_json, sha256
+from .files import DONE, finished, index_name, read_json
 from .reader import Store
 
 

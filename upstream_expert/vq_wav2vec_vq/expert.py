@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from s3prl_vqpool import fairseq_files
 from s3prl_vqpool.errors import InputError
 from s3prl_vqpool.fairseq_models import build, from_memory
-from s3prl_vqpool.upstream import WithCodes
+from s3prl_vqpool.upstream import WithCodes, convolved_lengths
 
 
 class UpstreamExpert(WithCodes, _VqWav2Vec):
@@ -55,11 +55,7 @@ class UpstreamExpert(WithCodes, _VqWav2Vec):
         self._logits = output.detach()
 
     def code_lengths(self, samples: Sequence[int]) -> list[int]:
-        lengths = list(samples)
-        for layer in self.model.feature_extractor.conv_layers:
-            (kernel,), (stride,) = layer[0].kernel_size, layer[0].stride
-            lengths = [(length - kernel) // stride + 1 for length in lengths]
-        return lengths
+        return convolved_lengths(samples, self.model.feature_extractor.conv_layers)
 
     @torch.no_grad()
     def quantize(self, result: dict[str, Any]) -> Tensor:
