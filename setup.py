@@ -47,7 +47,6 @@ setup(
             *("espeakng-loader", "hypothesis", "kaldiio", "mypy", "pandas", "pytest", "ruff", "scikit-learn"),
             "types-PyYAML",
         ],
-        "recipes": ["scikit-learn"],
         "kmeans": ["scikit-learn"],
         "ark": ["kaldiio"],
         "fairseq": ["fairseq"],
