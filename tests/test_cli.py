@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -123,3 +124,13 @@ def test_a_mistake_is_exit_code_2_and_one_line(tmp_path: Path, capsys: pytest.Ca
     assert cli.main(["synthesise", str(tmp_path), "--tasks", "er", "--size", "small"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {tmp_path}/IEMOCAP: already there, and not this corpus")
+
+
+def test_a_reader_that_stops_reading_is_no_failure() -> None:
+    command = f"{sys.executable} -W ignore -m s3prl_vqpool list upstreams; echo $? >&2"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(
+        ["bash", "-c", f"({command}) | head -1"], capture_output=True, text=True, timeout=120, env=environment
+    )
+    assert ran.stdout.startswith("upstream ")
+    assert ran.stderr == "0\n"
