@@ -20,6 +20,7 @@ VERBS = {
     "convert": "convert a checkpoint of fairseq, without fairseq",
     "extract": "extract a corpus's features once into a store",
     "store": "look at a store of features, or check it",
+    "train": "train heads on a store, all learning rates and poolings at once",
     "kmeans": "fit codebooks on an upstream without a quantizer",
     "codes": "print or store the codes of audio files",
     "benchmark": "make a table of the paper from stores",

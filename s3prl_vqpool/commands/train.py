@@ -1,0 +1,93 @@
+"""`vqpool train`: heads on a store's pooled vectors, all learning rates and poolings at once."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..store import Store
+    from ..trainer_heads import Run
+
+HELP = (
+    "Train SUPERB's head on stored vectors, for every pooling and learning rate at once. EXP/POOLING/lr=RATE is an "
+    "experiment of S3PRL's: run_downstream.py evaluates its dev-best.ckpt from audio, and can resume it. Killed or "
+    "interrupted, the same command continues."
+)
+EXAMPLE = (
+    "vqpool train -d vqpool_ks --store feats/ --pooling VQ-LP mean --lr 1e-1 1e-2 1e-3 1e-4 1e-5 -p exp/"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-d", "--downstream", required=True, help="that the store was extracted for")
+    parser.add_argument("--store", type=Path, required=True, metavar="FOLDER", help="from vqpool extract")
+    parser.add_argument("--pooling", nargs="+", metavar="NAME", help="default: the config's")
+    parser.add_argument("--lr", nargs="+", type=float, metavar="RATE", help="default: the config's")
+    parser.add_argument("-p", "--expdir", type=Path, required=True, metavar="EXP", help="where the runs go")
+    parser.add_argument(
+        "-c", "--config", help="the downstream's config (default: its own, with the store's corpus)"
+    )
+    parser.add_argument(
+        "-o", "--override", metavar="OVERRIDE", help="as run_downstream.py's -o, config.* only"
+    )
+    parser.add_argument("--seed", type=int, default=1337, help="(default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from .. import plugin
+    from ..errors import InputError, unknown_name
+    from ..expert import Section
+    from ..store import Store, manifest
+    from ..trainer import train
+    from ..trainer_runs import name_of
+
+    plugin.register()
+    if args.downstream not in plugin.downstreams():
+        raise unknown_name("downstream", args.downstream, plugin.downstreams())
+    store = Store.open(args.store)
+    if args.downstream != store.manifest["downstream"]:
+        raise InputError(
+            f"-d {args.downstream}: {args.store} was extracted for {store.manifest['downstream']}."
+        )
+    config = _config(args, store)
+    modelrc = Section("config.downstream_expert.modelrc", config["downstream_expert"]["modelrc"])
+    poolings = manifest.checked(args.pooling or [str(modelrc["pooling"])])
+    rates = list(dict.fromkeys(args.lr or [Section("config.optimizer", config["optimizer"])["lr"]]))
+    for rate in rates:
+        if not isinstance(rate, float) or not 0 < rate < float("inf"):
+            raise InputError(f"--lr {rate}: expected a positive number, such as 1e-3.")
+    runs = train(store, args.downstream, config, poolings, rates, args.expdir, args.seed)
+    for each in runs:
+        print(_summary(each, name_of(each.config["optimizer"]["lr"])))
+    return 0
+
+
+def _config(args: argparse.Namespace, store: Store) -> dict[str, Any]:
+    """The config with `-o` applied; without `-c` the corpus is where the store found it."""
+    from .extract import _config as read
+
+    config = read(args)
+    given = {option.split("=")[0].strip() for option in (args.override or "").split(",,")}
+    if args.config is None:
+        datarc = config["downstream_expert"]["datarc"]
+        stored = store.manifest["datarc"].items()
+        datarc.update({k: v for k, v in stored if f"config.downstream_expert.datarc.{k}" not in given})
+    return config
+
+
+def _summary(run: Run, rate: str) -> str:
+    """The best score on dev, the one on test at that step, and the checkpoint."""
+    log = run.folder / "log.log"
+    text = log.read_text() if log.exists() else ""
+    best = re.findall(r"^New best on dev at step (\d+): (\S+)$", text, re.MULTILINE)
+    if not best:
+        return f"{run.pooling:20} lr={rate:8} dev never evaluated, or 0"
+    step, dev = best[-1]
+    test = re.findall(rf"^test at step {step}: (\S+)$", text, re.MULTILINE)
+    return (
+        f"{run.pooling:20} lr={rate:8} dev {float(dev):7.2%}  test {float(test[-1]) if test else float('nan'):7.2%}"
+        f"  step {step:>7}  {run.folder / 'dev-best.ckpt'}"
+    )

@@ -1,0 +1,186 @@
+"""The folders of the runs: experiments as S3PRL's runner leaves them, made, recognised and continued."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from copy import deepcopy
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from . import checkpoints
+from .errors import InputError
+from .expert import Section, UtteranceExpert
+from .run_downstream import s3prl_parser
+from .store import Store
+from .trainer_heads import Run
+
+STEPS = ("total_steps", "gradient_accumulate_steps", "log_step", "eval_step", "save_step", "max_keep")
+#: Of the manifest: what the vectors were made of and from.
+STORE = ("upstream", "fingerprint", "list_sha256", "dtype", "layers", "dim")
+
+
+def name_of(rate: float) -> str:
+    """``1e-3`` for 0.001."""
+    return format(Decimal(repr(rate)).normalize(), "e")
+
+
+def check(config: dict[str, Any]) -> None:
+    """InputError for a config that S3PRL's runner cannot use, or a store cannot serve."""
+    runner = Section("config.runner", config["runner"])
+    modelrc = Section("config.downstream_expert.modelrc", config["downstream_expert"]["modelrc"])
+    for key in STEPS:
+        runner.whole(key)
+    clip = runner["gradient_clipping"]
+    if isinstance(clip, bool) or not isinstance(clip, (int, float)) or clip <= 0:
+        raise InputError(f"config.runner.gradient_clipping: expected a positive number, but got {clip!r}.")
+    if not isinstance(runner["eval_dataloaders"], list):
+        raise InputError(
+            f"config.runner.eval_dataloaders: expected a list, but got {runner['eval_dataloaders']!r}."
+        )
+    for place, given in (
+        ("specaug", config.get("specaug")),
+        ("runner.fp16", runner.get("fp16")),
+        ("runner.train_dataloader", runner.get("train_dataloader", "train") != "train"),
+        ("downstream_expert.modelrc.pooling_options", modelrc.get("pooling_options")),
+    ):
+        if given:
+            raise InputError(
+                f"config.{place}: not for heads on stored vectors; leave it out, or train with run_downstream.py."
+            )
+
+
+def make(
+    store: Store,
+    downstream: str,
+    config: dict[str, Any],
+    poolings: Sequence[str],
+    rates: Sequence[float],
+    folder: Path,
+    seed: int,
+) -> list[Run]:
+    """A run per pooling and rate, all with the same initial parameters, drawn with ``seed``; see `trainer.train`."""
+    manifest, expert, made = store.manifest, None, []
+    blank = s3prl_parser().parse_args(["-m", "train"])
+    ckpt = manifest["ckpt"]
+    for name in poolings:
+        for rate in rates:
+            own = deepcopy(config)
+            own["optimizer"]["lr"] = rate
+            own["downstream_expert"]["modelrc"]["pooling"] = name
+            own["store"] = {key: manifest[key] for key in STORE}
+            args = argparse.Namespace(**vars(blank))
+            args.upstream, args.downstream, args.seed = manifest["upstream"], downstream, seed
+            args.upstream_ckpt = os.path.abspath(ckpt) if ckpt and os.path.exists(ckpt) else ckpt
+            args.expdir, args.device = str(folder / name / f"lr={name_of(rate)}"), "cpu"
+            if expert is None:
+                expert = _expert(downstream, manifest["dim"], own, args)
+            own["downstream_expert"]["classes"] = [list(names) for names in expert.classes]
+            made.append(Run(expert, manifest["layers"], args, own, name))
+    return made
+
+
+def _expert(downstream: str, dim: int, config: dict[str, Any], args: argparse.Namespace) -> UtteranceExpert:
+    """An expert with the initial parameters of all heads; the process's random state is left alone."""
+    expert = importlib.import_module(f"s3prl.downstream.{downstream}.expert").DownstreamExpert
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(args.seed)
+        return expert(upstream_dim=dim, **deepcopy(config), **vars(args))
+
+
+def agreed(run: Run) -> bool:
+    """Whether the run's folder holds its config; InputError where it holds anything else."""
+    wanted = {"args": _told(run.args), "config": run.config}
+    for kind, values in wanted.items():
+        files = sorted(run.folder.glob(f"{kind}_*.yaml"))
+        if not files:
+            if any(run.folder.glob("*.ckpt")) or (run.folder.exists() and not run.folder.is_dir()):
+                raise InputError(f"{run.folder}: holds other files: choose another -p.")
+            return False
+        try:
+            known = yaml.safe_load(files[-1].read_text())
+            known = _told(argparse.Namespace(**known)) if kind == "args" else known
+        except (OSError, yaml.YAMLError, UnicodeDecodeError, TypeError, AttributeError) as error:
+            raise InputError(f"{files[-1]}: cannot be read: choose another -p.") from error
+        before, now = _flat(known), _flat(values)
+        for key in sorted(before.keys() | now.keys()):
+            if before.get(key) != now.get(key):
+                raise InputError(
+                    f"{run.folder}: was begun with {key} {before.get(key)!r}, but now it is {now.get(key)!r}: give the "
+                    "same options to continue, or choose another -p."
+                )
+    return True
+
+
+def _told(args: argparse.Namespace) -> dict[str, Any]:
+    return {key: getattr(args, key) for key in ("upstream", "downstream", "seed")}
+
+
+def _flat(values: Any, name: str = "") -> dict[str, Any]:
+    if not isinstance(values, dict):
+        return {name: values}
+    return {key: end for k, v in values.items() for key, end in _flat(v, f"{name}.{k}".lstrip(".")).items()}
+
+
+def begin(run: Run, known: bool) -> None:
+    """Make the folder, and write config and arguments into it, unless they are ``known`` to be there."""
+    from s3prl.utility.helper import get_time_tag
+
+    if known:
+        return
+    try:
+        run.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{run.folder}: cannot be made a folder ({error.strerror}): choose another -p."
+        ) from error
+    for kind, values in (("config", run.config), ("args", vars(run.args))):
+        path = run.folder / f"{kind}_{get_time_tag()}.yaml"
+        path.with_suffix(".part").write_text(yaml.dump(values))
+        os.replace(path.with_suffix(".part"), path)
+
+
+def states(folder: Path) -> list[int]:
+    """Steps of the checkpoints in a folder, in order."""
+    return sorted(int(path.stem.split("-")[1]) for path in folder.glob("states-*.ckpt"))
+
+
+def groups(runs: Sequence[Run]) -> dict[int, list[Run]]:
+    """Runs by the step that they continue from: one that they have in common, or the last of each."""
+    steps = {id(run): states(run.folder) for run in runs}
+    total = runs[0].config["runner"]["total_steps"]
+    found: dict[int, list[Run]] = defaultdict(list)
+    unfinished = [run for run in runs if total not in steps[id(run)]]
+    found[total] = [run for run in runs if total in steps[id(run)]]
+    common = set.intersection(*(set(steps[id(run)]) for run in unfinished)) if unfinished else set()
+    for run in unfinished:
+        found[max(common or steps[id(run)], default=0)].append(run)
+    return {step: group for step, group in found.items() if group}
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A checkpoint to continue from."""
+    return checkpoints.load(path, required=("Optimizer", "Featurizer", "Downstream"))
+
+
+def write(path: Path, state: dict[str, Any]) -> None:
+    """A checkpoint, whole."""
+    torch.save(state, f"{path}.part")
+    os.replace(f"{path}.part", path)
+
+
+def cut_log(path: Path, step: int) -> None:
+    """Keep what was logged up to ``step``; the rest is done again."""
+    if path.exists():
+        lines = path.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if int((re.search(r" at step (\d+):", line) or [0, 0])[1]) <= step]
+        path.with_suffix(".part").write_text("".join(kept))
+        os.replace(path.with_suffix(".part"), path)

@@ -1,0 +1,339 @@
+"""`vqpool train`: against S3PRL's runner on the same utterances, and each head against itself alone."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import re
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch.testing import assert_close
+
+from s3prl_vqpool import checkpoints, cli, plugin, trainer
+from s3prl_vqpool.store import Store
+from s3prl_vqpool.trainer_data import Data
+from s3prl_vqpool.trainer_heads import Heads
+from s3prl_vqpool.trainer_runs import name_of
+
+Config = Callable[..., Path]
+SECTION = "config.downstream_expert.datarc"
+
+
+@pytest.fixture(scope="module")
+def extracted(synthetic: dict, checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """`extracted(kind, task)`: `-u`, `-k` and a small corpus's store for mfcc or the tiny LARGE model."""
+    upstreams = {
+        "mfcc": ["-u", "mfcc_vq"],
+        "large": ["-u", "wav2vec2_vq_local", "-k", str(checkpoints["large"])],
+    }
+    made: dict[tuple[str, str], Path] = {}
+
+    def extracted(kind: str, task: str) -> tuple[list[str], Path]:
+        if (kind, task) not in made:
+            folder = made[kind, task] = tmp_path_factory.mktemp("stores") / kind
+            datarc = {"num_workers": 0, **synthetic[task]}
+            options = ",,".join(f"{SECTION}.{key}={value}" for key, value in datarc.items())
+            command = ["extract", *upstreams[kind], "-d", f"vqpool_{task}", "-o", options]
+            assert cli.main([*command, "--device", "cpu", "--store", str(folder)]) == 0
+        return upstreams[kind], made[kind, task]
+
+    return extracted
+
+
+@pytest.fixture(scope="module")
+def ic(extracted: Any) -> Any:
+    """`ic(kind)`: that of Fluent Speech Commands."""
+    return lambda kind: extracted(kind, "ic")
+
+
+@pytest.fixture
+def config(synthetic: dict, tmp_path: Path) -> Config:
+    """`config(total_steps=4, optimizer={...}, ...)`: file with a config for the small corpus."""
+
+    def config(optimizer: dict | None = None, scheduler: dict | None = None, **runner: Any) -> Path:
+        values = yaml.safe_load(plugin.default_config("vqpool_ic").read_text())
+        steps = {"log_step": 10, "eval_step": 20, "save_step": 20}
+        values["runner"].update({**steps, **runner})
+        values["optimizer"].update(optimizer or {})
+        values |= {"scheduler": scheduler} if scheduler else {}
+        section = values["downstream_expert"]
+        section["datarc"].update(
+            num_workers=0, train_batch_size=3, eval_batch_size=1, file_path=str(synthetic["ic"]["file_path"])
+        )
+        section["modelrc"]["projector_dim"] = 8
+        path = tmp_path / "config.yaml"
+        path.write_text(yaml.dump(values))
+        return path
+
+    return config
+
+
+def train(store: Path, config: Path, folder: Path, *options: str) -> int:
+    command = ["train", "-d", "vqpool_ic", "--store", str(store), "-c", str(config), "-p", str(folder)]
+    return cli.main([*command, *options])
+
+
+def state_of(folder: Path, name: str) -> dict:
+    return checkpoints.load(folder / name, required=("Optimizer", "Step", "Epoch", "Args", "Config"))
+
+
+def log_of(folder: Path) -> tuple[list[str], list[float]]:
+    lines = (folder / "log.log").read_text().splitlines()
+    number = re.compile(r"[\d.e-]+$")
+    return [number.sub("", line) for line in lines], [float(number.search(line)[0]) for line in lines]
+
+
+ADAM = {"lr": 1e-3}
+SGD = {"torch_optim_name": "SGD", "momentum": 0.9, "weight_decay": 1e-3, "lr": 1e-2}
+WARMUP = {"name": "linear_schedule_with_warmup", "num_warmup_steps": 20}
+
+
+@pytest.mark.parametrize(
+    ("kind", "optimizer", "scheduler", "accumulate"),
+    [("large", ADAM, None, 1), ("mfcc", SGD, WARMUP, 2)],
+)
+def test_train_gives_the_runners_checkpoint_after_200_steps(
+    kind: str, optimizer: dict, scheduler: dict | None, accumulate: int, ic: Any, config: Config, run: Any,
+    build: Any, synthetic: dict, tmp_path: Path,
+) -> None:  # fmt: skip
+    """From the same initial parameters: those of the runner follow the upstream's own in the random stream."""
+    upstream, folder = ic(kind)
+    file = config(
+        optimizer, scheduler, total_steps=200, save_step=200, eval_step=100, log_step=50,
+        gradient_clipping=0.5, gradient_accumulate_steps=accumulate,
+    )  # fmt: skip
+    manifest = Store.open(folder).manifest
+    torch.manual_seed(1337)
+    initial = {"Downstream": build("ic", synthetic["ic"], upstream_dim=manifest["dim"]).state_dict()}
+    if manifest["layers"] > 1:
+        initial["Featurizer"] = {"weights": torch.zeros(manifest["layers"])}
+    torch.save(initial, tmp_path / "initial.ckpt")
+    start = ["-i", tmp_path / "initial.ckpt", "-c", file, "-p", tmp_path / "runner"]
+    run("-m", "train", *upstream, "-d", "vqpool_ic", *start).ok()
+    assert train(folder, file, tmp_path / "ours") == 0
+    ours = tmp_path / "ours" / "VQ-LP" / f"lr={name_of(optimizer['lr'])}"
+    theirs = tmp_path / "runner"
+
+    mine, other = state_of(ours, "states-200.ckpt"), state_of(theirs, "states-200.ckpt")
+    assert mine.keys() == other.keys()
+    for key in ("Featurizer", "Downstream"):
+        assert_close(mine[key], other[key], atol=1e-4, rtol=0)
+        for name in other[key] if key == "Downstream" else ():
+            if name != "best_score":
+                assert not torch.allclose(mine[key][name], initial[key][name], atol=1e-2)
+    assert_close(mine["Optimizer"]["state"], other["Optimizer"]["state"], atol=1e-4, rtol=1e-3)
+    assert mine["Optimizer"]["param_groups"] == other["Optimizer"]["param_groups"]
+    assert (mine["Step"], mine["Epoch"]) == (other["Step"], other["Epoch"])
+    assert mine.get("Scheduler", {}).get("last_epoch") == other.get("Scheduler", {}).get("last_epoch")
+    assert vars(mine["Args"]).keys() == vars(other["Args"]).keys()
+    assert {**mine["Config"], "store": None} == {**other["Config"], "store": None}
+    assert log_of(ours)[0] == log_of(theirs)[0]
+    assert log_of(ours)[1] == pytest.approx(log_of(theirs)[1], abs=1e-6)
+    for path in theirs.glob("*_predict.csv"):
+        assert (ours / path.name).read_text() == path.read_text()
+    assert {path.name for path in ours.glob("*.c*")} == {path.name for path in theirs.glob("*.c*")}
+
+    run("-m", "train", "-e", ours, "-o", "config.runner.total_steps=202,,config.runner.save_step=1").ok()
+    assert state_of(ours, "states-202.ckpt")["Step"] == 202
+
+
+@pytest.mark.parametrize(("kind", "poolings"), [("mfcc", ["VQ-LP"]), ("large", ["VQ-LP", "mean"])])
+def test_train_evaluates_from_audio_as_it_reported(
+    kind: str, poolings: list[str], extracted: Any, run: Any, tmp_path: Path, capsys: Any
+) -> None:
+    _, folder = extracted(kind, "ks")
+    command = ["train", "-d", "vqpool_ks", "--store", str(folder), "--pooling", *poolings, "--lr", "1e-2"]
+    steps = "config.runner.total_steps=60,,config.runner.eval_step=60"
+    assert cli.main([*command, "-o", steps, "-p", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out.splitlines()[-len(poolings) :]
+    assert [line.split()[0] for line in printed] == poolings
+    for line in printed:
+        best = Path(line.split()[-1])
+        predictions = (best.parent / "test_predict.txt").read_text()
+        assert len({each.split()[1] for each in predictions.splitlines()}) > 1
+        (accuracy,) = re.findall(r"^test at step 60: (\S+)$", (best.parent / "log.log").read_text(), re.M)
+        (best.parent / "test_predict.txt").unlink()
+        ran = run("-m", "evaluate", "-e", best, "-o", f"{SECTION}.batch_size=1").ok()
+        assert f"test acc: {accuracy}\n" in ran.out
+        assert f"test {float(accuracy):7.2%}" in line
+        assert (best.parent / "test_predict.txt").read_text() == predictions
+
+
+def test_train_heads_together_equal_heads_alone(ic: Any, config: Config, tmp_path: Path) -> None:
+    _, folder = ic("large")
+    file = config(total_steps=40, gradient_clipping=0.1)
+    assert train(folder, file, tmp_path / "all", "--pooling", "VQ-LP", "mean", "--lr", "1e-2", "1e-3") == 0
+    for pooling in ("VQ-LP", "mean"):
+        for rate in ("1e-2", "1e-3"):
+            assert train(folder, file, tmp_path / "one", "--pooling", pooling, "--lr", rate) == 0
+            name = f"{pooling}/lr={rate}/states-40.ckpt"
+            together, alone = state_of(tmp_path / "all", name), state_of(tmp_path / "one", name)
+            for key in ("Featurizer", "Downstream"):
+                assert_close(together[key], alone[key], atol=1e-6, rtol=1e-6)
+    assert not torch.equal(
+        state_of(tmp_path / "all", "mean/lr=1e-3/states-40.ckpt")["Featurizer"]["weights"],
+        state_of(tmp_path / "all", "VQ-LP/lr=1e-3/states-40.ckpt")["Featurizer"]["weights"],
+    )
+
+
+@pytest.mark.parametrize("killed_at", [1, 8])
+def test_train_resumed_after_sigkill_equals_uninterrupted(
+    killed_at: int, ic: Any, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed while the checkpoint ``killed_at`` is written: some heads are a step ahead of the others then."""
+    _, folder = ic("large")
+    file = config(total_steps=60, max_keep=1)
+    options = ["--pooling", "VQ-LP", "mean", "--lr", "1e-2", "1e-3"]
+    written = 0
+
+    def write(*args: Any) -> None:
+        nonlocal written
+        written += 1
+        if written == killed_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(*args)
+
+    real = trainer.write
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "write", write)
+        work = lambda: os._exit(train(folder, file, tmp_path / "killed", *options))  # noqa: E731
+        process = multiprocessing.get_context("fork").Process(target=work)
+        process.start()
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert train(folder, file, tmp_path / "killed", *options) == 0
+    assert train(folder, file, tmp_path / "whole", *options) == 0
+    whole = {path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").glob("*/*/*.c*")}
+    assert len(whole) >= 4 * 5
+    for path in whole:
+        one, other = tmp_path / "whole" / path, tmp_path / "killed" / path
+        if path.suffix == ".csv":
+            assert other.read_text() == one.read_text()
+        else:
+            before, after = (state_of(each.parent, each.name) for each in (one, other))
+            for key in ("Featurizer", "Downstream"):
+                assert_close(after[key], before[key], atol=0, rtol=0)
+            assert (after["Step"], after["Epoch"]) == (before["Step"], before["Epoch"])
+    for path in (tmp_path / "whole").glob("*/*/log.log"):
+        assert (tmp_path / "killed" / path.relative_to(tmp_path / "whole")).read_text() == path.read_text()
+
+
+def test_train_adds_heads_and_leaves_finished_ones(ic: Any, config: Config, tmp_path: Path) -> None:
+    _, folder = ic("mfcc")
+    file = config(total_steps=20)
+    assert train(folder, file, tmp_path / "exp", "--lr", "1e-2") == 0
+    first = tmp_path / "exp" / "VQ-LP" / "lr=1e-2"
+    before = {path: path.stat().st_mtime_ns for path in first.iterdir()}
+    assert train(folder, file, tmp_path / "exp", "--lr", "0.01", "1e-3") == 0
+    assert {path: path.stat().st_mtime_ns for path in first.iterdir()} == before
+    assert state_of(tmp_path / "exp" / "VQ-LP" / "lr=1e-3", "states-20.ckpt")["Step"] == 20
+
+
+def test_train_refuses_a_folder_of_another_configuration(
+    ic: Any, config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, folder = ic("mfcc")
+    file = config(total_steps=1)
+    assert train(folder, file, tmp_path / "exp") == 0
+    for store, options, named in (
+        (folder, ["--seed", "1"], "seed 1337, but now it is 1"),
+        (folder, ["-o", f"{SECTION}.train_batch_size=4"], "train_batch_size 3, but now it is 4"),
+        (ic("large")[1], [], "upstream 'mfcc_vq', but now it is 'wav2vec2_vq_local'"),
+    ):
+        capsys.readouterr()
+        assert train(store, file, tmp_path / "exp", *options) == 2
+        assert named in one_line(capsys)
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--pooling", "VQ-LPP"], "Did you mean VQ-LP"),
+        (["--pooling", "VQ-SIF"], "has to be fitted"),
+        (["--pooling", "VQ-Squash-AND"], "'VQ-Squash-AND'"),
+        (["--lr", "0"], "--lr 0.0"),
+        (["--lr", "nan"], "--lr nan"),
+        (["--store", "nothing"], "vqpool extract"),
+        (["-d", "vqpool_ks"], "extracted for vqpool_ic"),
+        (["-d", "vqpool_kss"], "Did you mean vqpool_ks"),
+        (["-c", "nothing.yaml"], "nothing.yaml"),
+        (["-o", "config.optimizer.torch_optim_name=Adamm"], "Adamm"),
+        (["-o", "config.optimizer.beta=1"], "beta"),
+        (["-o", "config.runner.total_steps=0"], "total_steps"),
+        (["-o", "config.runner.gradient_clipping=no"], "gradient_clipping"),
+        (["-o", "config.runner.eval_dataloaders=['tset']"], "Did you mean test"),
+        (["-o", "config.runner.fp16=True"], "fp16"),
+        (["-o", "config.specaug.apply_time_mask=True"], "specaug"),
+        (["-o", "config.scheduler.name=nothing"], "nothing"),
+        (["-o", "config.downstream_expert.modelrc.pooling_options={'a': 1}"], "pooling_options"),
+        (["-p", __file__], "-p"),
+    ],
+)
+def test_train_says_what_is_wrong_in_one_line(
+    options: list[str], named: str, ic: Any, config: Config, tmp_path: Path, capsys: Any
+) -> None:
+    _, folder = ic("mfcc")
+    file = config(total_steps=1)
+    capsys.readouterr()
+    assert train(folder, file, tmp_path / "exp", *options) == 2
+    assert named in one_line(capsys)
+    assert not (tmp_path / "exp").exists()
+
+
+def test_train_without_config_finds_the_stores_corpus(ic: Any, tmp_path: Path) -> None:
+    runner = "config.runner.total_steps=2,,config.runner.save_step=2"
+    command = ["train", "-d", "vqpool_ic", "--store", str(ic("mfcc")[1]), "-o", runner, "-p", str(tmp_path)]
+    assert cli.main(command) == 0
+    state = state_of(tmp_path / "VQ-LP" / "lr=1e-4", "states-2.ckpt")
+    assert state["Config"]["optimizer"]["lr"] == 1e-4
+    assert state["Config"]["downstream_expert"]["datarc"]["train_batch_size"] == 32
+
+
+def test_train_draws_every_second_of_silence_by_seed_and_epoch(
+    build: Any, synthetic: dict, extracted: Any
+) -> None:
+    store = Store.open(extracted("mfcc", "ks")[1])
+    expert = build("ks", {**synthetic["ks"], "batch_size": 8})
+    data, again = (Data(store, expert, ["VQ-LP"], ["train", "test"], seed=3) for _ in range(2))
+    taken = data.batches(0)
+    batches = [next(taken) for _ in range(40 * data.batches_per_epoch)]
+    later = again.batches(11)
+    assert [next(later) for _ in range(30)] == batches[11:41]
+    drawn: dict[int, set[int]] = {}
+    for _, indices, rows in batches:
+        for index, row in zip(indices, rows):
+            drawn.setdefault(index, set()).add(row)
+    for index, utterance in enumerate(data.splits["train"]):
+        same_file = {row for row, u in enumerate(store.utterances) if u.path == utterance.path.resolve()}
+        if utterance.id in {u.id for u in expert.corpus.splits["train"] if u.frames}:
+            assert len(same_file) > 1
+        assert drawn[index] == same_file
+
+
+def test_heads_with_a_nan_gradient_are_left_as_they_were(ic: Any, config: Config, tmp_path: Path) -> None:
+    """As S3PRL's runner does; the other heads go on."""
+    _, folder = ic("large")
+    store = Store.open(folder)
+    values = yaml.safe_load(config(total_steps=1).read_text())
+    runs = trainer.make(store, "vqpool_ic", values, ["VQ-LP", "mean"], [1e-2], tmp_path, 1337)
+    heads = Heads(runs)
+    before = [run.parameters["projector.weight"].clone() for run in runs]
+    vectors = [torch.ones(3, 4, 48), torch.full((3, 4, 48), math.nan)]
+    heads.logits(vectors).square().sum().backward()
+    assert heads.step(clip=1.0) == [runs[1]]
+    assert not torch.equal(runs[0].parameters["projector.weight"], before[0])
+    assert torch.equal(runs[1].parameters["projector.weight"], before[1])
