@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 
 from . import audio, codes, provenance, statistics
+from .config import Section
 from .corpora import Corpus, UtteranceDataset, collate
 from .errors import InputError, unknown_name
 from .files import write_text
@@ -260,33 +261,6 @@ class UtteranceExpert(SuperbHead):
 def _best(per_slot: Sequence[Tensor]) -> Tensor:
     """Index of the highest logit in each slot, [B, slots]."""
     return torch.stack([slot.argmax(dim=1) for slot in per_slot], dim=1)
-
-
-class Section(dict[str, Any]):
-    """A section of the config; a missing key is an InputError, and so is one that is not ``known``."""
-
-    def __init__(self, name: str, values: dict[str, Any], known: Sequence[str] | None = None) -> None:
-        if not isinstance(values, dict):
-            raise InputError(f"{name}: expected a section with keys, but got {values!r}.")
-        super().__init__(values)
-        self.name = name
-        for key in values:
-            if known is not None and key not in known:
-                raise unknown_name(f"key in {name}:", key, known)
-
-    def __missing__(self, key: str) -> Any:
-        raise InputError(
-            f"{self.name} has no {key!r}: add it to the config, or give -o {self.name}.{key}=VALUE."
-        )
-
-    def whole(self, key: str, least: int = 1) -> int:
-        """The whole number under ``key``; InputError for anything else, or one below ``least``."""
-        value = self[key]
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < least or value % 1:
-            raise InputError(
-                f"{self.name}.{key}: expected a whole number from {least} up, but got {value!r}."
-            )
-        return int(value)
 
 
 def _agreed_classes(section: dict[str, Any], corpus: Corpus | None) -> tuple[tuple[str, ...], ...]:

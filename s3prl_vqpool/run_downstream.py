@@ -16,9 +16,8 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
-import yaml
 
-from . import checkpoints, compat, plugin, pooling
+from . import checkpoints, compat, config, plugin, pooling
 from .errors import InputError, one_line, report, unknown_name
 from .upstream import selected_pooling
 
@@ -92,7 +91,7 @@ def _prepare(argv: list[str]) -> list[str]:
         raise InputError(f"-t {args.evaluate_split}: no such audio file; -m inference labels one file.")
     if args.override is not None and args.override.lower() != "none":
         for option in args.override.split(",,"):
-            _check_override(option.strip())
+            config.check_override(option.strip())
     if args.init_ckpt:
         checkpoints.load(args.init_ckpt, required=() if args.mode == "train" else ("Downstream",))
     resumed = _resumed_checkpoint(args)
@@ -103,7 +102,7 @@ def _prepare(argv: list[str]) -> list[str]:
     else:
         _check_names(args)
         _check_selection(args)
-        added += ["-c", str(_config(args))]
+        added += ["-c", str(config.find(args.downstream, args.config))]
         _check_new_experiment(args)
     return [*added, *argv]
 
@@ -127,20 +126,6 @@ def _device_options(args: argparse.Namespace) -> list[str]:
     if args.local_rank is None and local_rank is not None:
         options += ["--local_rank", local_rank]
     return options
-
-
-def _check_override(option: str) -> None:
-    key, *value = option.split("=")
-    first, *rest = key.strip().split(".")
-    if (
-        len(value) != 1
-        or not all(rest)
-        or len(rest) not in {"args": (1,), "config": range(1, 9)}.get(first, ())
-    ):
-        raise InputError(
-            f"-o {option!r}: expected config.SECTION.KEY=VALUE or args.KEY=VALUE, several joined by ',,' "
-            "(S3PRL allows no '=' in a value)."
-        )
 
 
 def _resumed_checkpoint(args: argparse.Namespace) -> Path | None:
@@ -224,28 +209,6 @@ def _downstreams() -> list[str]:
     folders = [Path(folder) for folder in s3prl.downstream.__path__]
     theirs = sorted(path.parent.name for folder in folders for path in folder.glob("*/expert.py"))
     return list(dict.fromkeys([*plugin.downstreams(), *theirs]))
-
-
-def _config(args: argparse.Namespace) -> Path:
-    path = Path(args.config) if args.config else plugin.default_config(args.downstream)
-    if args.config is None and args.downstream not in plugin.downstreams():
-        path = Path("downstream") / args.downstream / "config.yaml"
-    try:
-        config = yaml.safe_load(path.read_text())
-    except OSError as error:
-        hint = (
-            ""
-            if args.config
-            else " S3PRL's wheel carries no configs: take it from S3PRL's repository, and give it with -c."
-        )
-        raise InputError(f"{path}: cannot read this config ({error.strerror}).{hint}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not YAML ({' '.join(str(error).split())}).") from error
-    sections = config if isinstance(config, dict) else {}
-    missing = [key for key in ("runner", "optimizer", "downstream_expert") if key not in sections]
-    if missing:
-        raise InputError(f"{path}: not a config for this runner, it has no {', '.join(missing)}.")
-    return path
 
 
 def _check_new_experiment(args: argparse.Namespace) -> None:

@@ -11,8 +11,9 @@ from s3prl.utility.helper import is_leader_process
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from .config import Section
 from .errors import InputError, unknown_name
-from .expert import Section, UtteranceExpert
+from .expert import UtteranceExpert
 
 STEPS = ("total_steps", "gradient_accumulate_steps", "log_step", "eval_step", "save_step", "max_keep")
 

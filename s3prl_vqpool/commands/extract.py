@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import os
 from pathlib import Path
 from typing import Any
@@ -85,33 +84,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _config(args: argparse.Namespace) -> dict[str, Any]:
-    """The config with `-o` applied to it."""
-    import yaml
+    from ..config import read
 
-    from .. import run_downstream
-    from ..errors import InputError
-
-    config = yaml.safe_load(run_downstream._config(args).read_text())
-    for option in args.override.split(",,") if args.override else ():
-        run_downstream._check_override(option.strip())
-        name, value = (part.strip() for part in option.split("="))
-        first, *sections, last = name.split(".")
-        if first != "config":
-            raise InputError(f"-o {option!r}: only config.SECTION.KEY=VALUE means something here.")
-        section = config
-        for each in sections:
-            section = section.setdefault(each, {})
-            if not isinstance(section, dict):
-                raise InputError(f"-o {option!r}: {each} is no section of the config.")
-        section[last] = _value(value)
-    return config
-
-
-def _value(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    return read(args.downstream, args.config, args.override)
 
 
 def _device(name: str | None) -> Any:

@@ -15,9 +15,9 @@ from typing import Any
 from tqdm import tqdm
 
 from .. import audio
+from ..config import Section
 from ..corpora import Corpus, Utterance
 from ..corpora.iemocap import FOLDS
-from ..expert import Section
 
 Key = tuple[str, int | None, int | None]
 

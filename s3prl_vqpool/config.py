@@ -1,0 +1,114 @@
+"""The YAML config of an experiment, as S3PRL has it: found, read, overridden, and its sections checked."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from . import plugin
+from .errors import InputError, unknown_name
+
+
+def find(downstream: str, given: str | None) -> Path:
+    """The config of a downstream: ``given`` (`-c`), or its default; it can be read and has the runner's sections.
+
+    Raises:
+        InputError: no such file, not YAML, or a section is missing.
+    """
+    if given:
+        path = Path(given)
+    elif downstream in plugin.downstreams():
+        path = plugin.default_config(downstream)
+    else:
+        path = Path("downstream") / downstream / "config.yaml"  # where S3PRL looks
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        hint = (
+            ""
+            if given
+            else " S3PRL's wheel carries no configs: take it from S3PRL's repository, and give it with -c."
+        )
+        raise InputError(f"{path}: cannot read this config ({error.strerror}).{hint}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not YAML ({' '.join(str(error).split())}).") from error
+    sections = content if isinstance(content, dict) else {}
+    missing = [key for key in ("runner", "optimizer", "downstream_expert") if key not in sections]
+    if missing:
+        raise InputError(f"{path}: not a config for this runner, it has no {', '.join(missing)}.")
+    return path
+
+
+def check_override(option: str) -> None:
+    """InputError unless ``option`` is one that S3PRL's `-o` understands (s3prl/utility/helper.py: override)."""
+    key, *value = option.split("=")
+    first, *rest = key.strip().split(".")
+    if (
+        len(value) != 1
+        or not all(rest)
+        or len(rest) not in {"args": (1,), "config": range(1, 9)}.get(first, ())
+    ):
+        raise InputError(
+            f"-o {option!r}: expected config.SECTION.KEY=VALUE or args.KEY=VALUE, several joined by ',,' "
+            "(S3PRL allows no '=' in a value)."
+        )
+
+
+def read(downstream: str, given: str | None, override: str | None) -> dict[str, Any]:
+    """The config of a downstream with `-o` applied, for commands that do not go through S3PRL's runner.
+
+    Raises:
+        InputError: as `find`; or an option that is not ``config.SECTION.KEY=VALUE``.
+    """
+    config = yaml.safe_load(find(downstream, given).read_text())
+    for option in override.split(",,") if override else ():
+        check_override(option.strip())
+        name, value = (part.strip() for part in option.split("="))
+        first, *sections, last = name.split(".")
+        if first != "config":
+            raise InputError(f"-o {option!r}: only config.SECTION.KEY=VALUE means something here.")
+        section = config
+        for each in sections:
+            section = section.setdefault(each, {})
+            if not isinstance(section, dict):
+                raise InputError(f"-o {option!r}: {each} is no section of the config.")
+        section[last] = _value(value)
+    return config
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+class Section(dict[str, Any]):
+    """A section of the config; a missing key is an InputError, and so is one that is not ``known``."""
+
+    def __init__(self, name: str, values: dict[str, Any], known: Sequence[str] | None = None) -> None:
+        if not isinstance(values, dict):
+            raise InputError(f"{name}: expected a section with keys, but got {values!r}.")
+        super().__init__(values)
+        self.name = name
+        for key in values:
+            if known is not None and key not in known:
+                raise unknown_name(f"key in {name}:", key, known)
+
+    def __missing__(self, key: str) -> Any:
+        raise InputError(
+            f"{self.name} has no {key!r}: add it to the config, or give -o {self.name}.{key}=VALUE."
+        )
+
+    def whole(self, key: str, least: int = 1) -> int:
+        """The whole number under ``key``; InputError for anything else, or one below ``least``."""
+        value = self[key]
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < least or value % 1:
+            raise InputError(
+                f"{self.name}.{key}: expected a whole number from {least} up, but got {value!r}."
+            )
+        return int(value)
