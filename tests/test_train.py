@@ -16,11 +16,12 @@ import torch
 import yaml
 from torch.testing import assert_close
 
-from s3prl_vqpool import checkpoints, cli, plugin, trainer
+from s3prl_vqpool import checkpoints, cli, plugin
 from s3prl_vqpool.store import Store
-from s3prl_vqpool.trainer_data import Data
-from s3prl_vqpool.trainer_heads import Heads
-from s3prl_vqpool.trainer_runs import name_of
+from s3prl_vqpool.trainer import loop as trainer
+from s3prl_vqpool.trainer.data import Data
+from s3prl_vqpool.trainer.heads import Heads
+from s3prl_vqpool.trainer.runs import name_of
 
 Config = Callable[..., Path]
 SECTION = "config.downstream_expert.datarc"

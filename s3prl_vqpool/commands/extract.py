@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from .. import plugin
+    from ..config import read
     from ..errors import InputError, one_line, unknown_name
     from ..store import manifest, rows
     from ..store.extract import extract
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     if args.downstream not in plugin.downstreams():
         raise unknown_name("downstream", args.downstream, plugin.downstreams())
     manifest.checked(args.poolings)
-    config = _config(args)
+    config = read(args.downstream, args.config, args.override)
     device = _device(args.device)
     listing = rows.listing(args.downstream, config)
     entry = plugin.upstreams()[args.upstream]
@@ -81,12 +82,6 @@ def run(args: argparse.Namespace) -> int:
     if complete:
         print(f"{args.store} is complete: vqpool store info {args.store}")
     return 0
-
-
-def _config(args: argparse.Namespace) -> dict[str, Any]:
-    from ..config import read
-
-    return read(args.downstream, args.config, args.override)
 
 
 def _device(name: str | None) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..store import Store
-    from ..trainer_heads import Run
+    from ..trainer.heads import Run
 
 HELP = (
     "Train SUPERB's head on stored vectors, for every pooling and learning rate at once. EXP/POOLING/lr=RATE is an "
@@ -38,11 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from .. import plugin
+    from ..config import Section
     from ..errors import InputError, unknown_name
-    from ..expert import Section
     from ..store import Store, manifest
     from ..trainer import train
-    from ..trainer_runs import name_of
+    from ..trainer.runs import name_of
 
     plugin.register()
     if args.downstream not in plugin.downstreams():
@@ -67,9 +67,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _config(args: argparse.Namespace, store: Store) -> dict[str, Any]:
     """The config with `-o` applied; without `-c` the corpus is where the store found it."""
-    from .extract import _config as read
+    from ..config import read
 
-    config = read(args)
+    config = read(args.downstream, args.config, args.override)
     given = {option.split("=")[0].strip() for option in (args.override or "").split(",,")}
     if args.config is None:
         datarc = config["downstream_expert"]["datarc"]

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .errors import InputError
-from .expert import UtteranceExpert
+from ..errors import InputError
+from ..expert import UtteranceExpert
 
 #: Optimizers of torch that have one kernel for a whole step on the CPU; the numbers are those of the others.
 _FUSED = ("Adam", "AdamW", "SGD", "Adagrad")

@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from .errors import unknown_name
-from .store import Store
-from .trainer_data import Data
-from .trainer_heads import Heads, Run
-from .trainer_runs import agreed, begin, check, cut_log, groups, load, make, states, write
+from ..errors import unknown_name
+from ..store import Store
+from .data import Data
+from .heads import Heads, Run
+from .runs import agreed, begin, check, cut_log, groups, load, make, states, write
 
 #: Rows whose logits are computed together in an evaluation.
 CHUNK = 128

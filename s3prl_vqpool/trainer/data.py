@@ -10,10 +10,10 @@ from itertools import count
 import torch
 from torch import Tensor
 
-from .corpora import Utterance
-from .errors import InputError
-from .expert import UtteranceExpert
-from .store import Store, layout
+from ..corpora import Utterance
+from ..errors import InputError
+from ..expert import UtteranceExpert
+from ..store import Store, layout
 
 
 class Data:

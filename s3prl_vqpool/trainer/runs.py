@@ -16,12 +16,14 @@ from typing import Any
 import torch
 import yaml
 
-from . import checkpoints
-from .errors import InputError
-from .expert import Section, UtteranceExpert
-from .run_downstream import s3prl_parser
-from .store import Store
-from .trainer_heads import Run
+from .. import checkpoints
+from ..config import Section
+from ..errors import InputError
+from ..expert import UtteranceExpert
+from ..files import whole, write_text
+from ..run_downstream import s3prl_parser
+from ..store import Store
+from .heads import Run
 
 STEPS = ("total_steps", "gradient_accumulate_steps", "log_step", "eval_step", "save_step", "max_keep")
 #: Of the manifest: what the vectors were made of and from.
@@ -144,8 +146,7 @@ def begin(run: Run, known: bool) -> None:
         ) from error
     for kind, values in (("config", run.config), ("args", vars(run.args))):
         path = run.folder / f"{kind}_{get_time_tag()}.yaml"
-        path.with_suffix(".part").write_text(yaml.dump(values))
-        os.replace(path.with_suffix(".part"), path)
+        write_text(path, yaml.dump(values))
 
 
 def states(folder: Path) -> list[int]:
@@ -173,8 +174,8 @@ def load(path: Path) -> dict[str, Any]:
 
 def write(path: Path, state: dict[str, Any]) -> None:
     """A checkpoint, whole."""
-    torch.save(state, f"{path}.part")
-    os.replace(f"{path}.part", path)
+    with whole(path) as temporary:
+        torch.save(state, temporary)
 
 
 def cut_log(path: Path, step: int) -> None:
@@ -182,5 +183,4 @@ def cut_log(path: Path, step: int) -> None:
     if path.exists():
         lines = path.read_text().splitlines(keepends=True)
         kept = [line for line in lines if int((re.search(r" at step (\d+):", line) or [0, 0])[1]) <= step]
-        path.with_suffix(".part").write_text("".join(kept))
-        os.replace(path.with_suffix(".part"), path)
+        write_text(path, "".join(kept))
