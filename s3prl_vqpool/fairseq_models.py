@@ -43,11 +43,8 @@ def build(
         ) from error
 
 
-def from_memory(
-    constructor: Callable[..., None], checkpoint: Callable[[str], tuple[nn.Module, Any]]
-) -> Callable:
+def from_memory(constructor: FunctionType, checkpoint: Callable[[str], tuple[nn.Module, Any]]) -> Callable:
     """An S3PRL expert's ``__init__`` whose `load_converted_model` is ``checkpoint``; S3PRL's own stays as it is."""
-    assert isinstance(constructor, FunctionType)
     seen = {**constructor.__globals__, "load_converted_model": checkpoint}
     copy = FunctionType(
         constructor.__code__, seen, constructor.__name__, constructor.__defaults__, constructor.__closure__

@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from itertools import count
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from ..corpora import Utterance
+from ..corpora import Corpus, Utterance
 from ..errors import InputError
 from ..expert import UtteranceExpert
 from ..store import Store, layout
@@ -35,8 +36,8 @@ class Data:
         self.order.datarc.update(num_workers=0, pre_load=False)  # no audio is read
         self.batches_per_epoch = len(self.order.get_dataloader("train"))
         self.seed = seed
-        assert expert.corpus is not None
-        self.splits: dict[str, list[Utterance]] = {split: expert.corpus.splits[split] for split in splits}
+        corpus = cast(Corpus, expert.corpus)
+        self.splits: dict[str, list[Utterance]] = {split: corpus.splits[split] for split in splits}
         self.rows = {split: store.rows(utterances) for split, utterances in self.splits.items()}
         self.windows = _windows(store, self.splits["train"])
         needed = {row for rows in (*self.rows.values(), *self.windows.values()) for row in rows}
