@@ -14,14 +14,11 @@ from urllib.request import Request, urlopen
 
 import torch
 
-from .errors import InputError
+from . import fairseq_files, tensor_files
+from .errors import DamagedCheckpoint, InputError
 
 #: What S3PRL's runner puts into a checkpoint beside tensors and plain containers: `Args`.
 SAFE_GLOBALS: list[Any] = [argparse.Namespace]
-
-
-class DamagedCheckpoint(InputError):
-    """A file that is not, or not wholly, what `torch.save` wrote."""
 
 
 _WANTED = re.compile(r"GLOBAL ([\w.]+)")
@@ -42,7 +39,6 @@ def load(path: str | Path, required: tuple[str, ...] = ()) -> dict[str, Any]:
     if not path.is_file():
         problem = "is a folder, name the checkpoint in it" if path.is_dir() else "no such checkpoint"
         raise InputError(f"{path}: {problem}.")
-    from . import tensor_files
 
     torch.serialization.add_safe_globals(SAFE_GLOBALS)
     if _is_zip(path):
@@ -104,8 +100,6 @@ def fetch(url: str, refresh: bool = False, instead: str = "wav2vec2_vq_local") -
         InputError: no network, no such file, the download was cut short, or `fairseq_files.load` refuses the file.
     """
     from s3prl.util.download import urls_to_filepaths
-
-    from . import fairseq_files
 
     way_out = f"Copy the file here by other means and use: -u {instead} -k PATH/{Path(url).name}"
     try:

@@ -112,3 +112,11 @@ class Section(dict[str, Any]):
                 f"{self.name}.{key}: expected a whole number from {least} up, but got {value!r}."
             )
         return int(value)
+
+
+def runner_section(config: dict[str, Any]) -> Section:
+    """The section `runner`; InputError unless its numbers of steps are whole and above 0."""
+    section = Section("config.runner", config["runner"])
+    for key in ("total_steps", "gradient_accumulate_steps", "log_step", "eval_step", "save_step", "max_keep"):
+        section.whole(key)
+    return section

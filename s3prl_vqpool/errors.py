@@ -15,6 +15,10 @@ class InputError(ValueError):
     """
 
 
+class DamagedCheckpoint(InputError):
+    """A file that is not, or not wholly, what `torch.save` wrote."""
+
+
 def unknown_name(kind: str, name: str, choices: Iterable[str], full_list: bool = True) -> InputError:
     """Error for a name that is not among ``choices``: close matches first, then (optionally) all of them."""
     known = list(choices)

@@ -11,11 +11,9 @@ from s3prl.utility.helper import is_leader_process
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from .config import Section
+from .config import runner_section
 from .errors import InputError, unknown_name
 from .expert import UtteranceExpert
-
-STEPS = ("total_steps", "gradient_accumulate_steps", "log_step", "eval_step", "save_step", "max_keep")
 
 
 class _Trained(Exception):
@@ -36,9 +34,7 @@ class Runner(s3prl_runner.Runner):
 
     def __init__(self, args: argparse.Namespace, config: dict[str, Any]) -> None:
         if args.mode == "train":
-            section = Section("config.runner", config["runner"])
-            for key in STEPS:
-                section.whole(key)
+            runner_section(config)
         super().__init__(args, config)
 
     def train(self) -> None:

@@ -16,8 +16,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from .checkpoints import DamagedCheckpoint
-from .errors import InputError
+from .errors import DamagedCheckpoint, InputError
 from .unpickler import Machine, Malformed, Name, most_pickled
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C

@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from .. import checkpoints
-from ..config import Section
+from ..config import Section, runner_section
 from ..errors import InputError
 from ..expert import UtteranceExpert
 from ..files import whole, write_text
@@ -25,7 +25,6 @@ from ..run_downstream import s3prl_parser
 from ..store import Store
 from .heads import Run
 
-STEPS = ("total_steps", "gradient_accumulate_steps", "log_step", "eval_step", "save_step", "max_keep")
 #: Of the manifest: what the vectors were made of and from.
 STORE = ("upstream", "fingerprint", "list_sha256", "dtype", "layers", "dim")
 
@@ -37,10 +36,8 @@ def name_of(rate: float) -> str:
 
 def check(config: dict[str, Any]) -> None:
     """InputError for a config that S3PRL's runner cannot use, or a store cannot serve."""
-    runner = Section("config.runner", config["runner"])
+    runner = runner_section(config)
     modelrc = Section("config.downstream_expert.modelrc", config["downstream_expert"]["modelrc"])
-    for key in STEPS:
-        runner.whole(key)
     clip = runner["gradient_clipping"]
     if isinstance(clip, bool) or not isinstance(clip, (int, float)) or clip <= 0:
         raise InputError(f"config.runner.gradient_clipping: expected a positive number, but got {clip!r}.")
