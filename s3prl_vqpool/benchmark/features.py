@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from .. import pooling
+from ..errors import InputError
 from ..pooling import Counts
 
 _BATCH = 32
@@ -42,14 +43,17 @@ class Features:
         """
         if self.frames is None:
             return self.stored(name).float().mean(dim=1)
-        dim = self.frames(0).shape[1]
-        module = pooling.build(name, dim, counts=counts, a=a)
-        vectors = torch.empty(len(self.lengths), pooling.method(name).output_dim(dim))
+        module = pooling.build(name, self.dim, counts=counts, a=a)
+        vectors = torch.empty(len(self.lengths), pooling.method(name).output_dim(self.dim))
         with torch.no_grad():
             for rows, lengths, codes in self._batches(torch.arange(len(self.lengths))):
-                frames = _padded([self.frames(row).float() for row in rows.tolist()], lengths)
-                vectors[rows] = module(frames, lengths, codes)
+                vectors[rows] = module(self._padded_frames(rows, lengths), lengths, codes)
         return vectors
+
+    @cached_property
+    def dim(self) -> int:
+        """D, size of a frame."""
+        return self._frames_of(0).shape[1]
 
     @cached_property
     def averages(self) -> Tensor:
@@ -61,11 +65,31 @@ class Features:
         parts = (pooling.counts(codes, lengths, self.sizes) for _, lengths, codes in self._batches(rows))
         return sum(parts)  # type: ignore[return-value]
 
+    def padded(self, rows: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """(rows, lengths, frames float32 [B, T, D]) of ``rows``, shortest first, B at most 32.
+
+        Raises:
+            InputError: only vectors are stored.
+        """
+        for batch, lengths in self._sorted(rows):
+            yield batch, lengths, self._padded_frames(batch, lengths)
+
     def _batches(self, rows: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """(rows, lengths, codes [B, T, G]) of ``rows``, shortest first."""
-        for batch in rows[self.lengths[rows].argsort(stable=True)].split(_BATCH):
-            lengths = self.lengths[batch]
+        for batch, lengths in self._sorted(rows):
             yield batch, lengths, _padded([self.codes(row) for row in batch.tolist()], lengths)
+
+    def _padded_frames(self, rows: Tensor, lengths: Tensor) -> Tensor:
+        return _padded([self._frames_of(row) for row in rows.tolist()], lengths)
+
+    def _frames_of(self, row: int) -> Tensor:
+        if self.frames is None:
+            raise InputError("Expected frames, but only vectors are stored: extract with --frames.")
+        return self.frames(row).float()
+
+    def _sorted(self, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in rows[self.lengths[rows].argsort(stable=True)].split(_BATCH):
+            yield batch, self.lengths[batch]
 
 
 def _padded(sequences: list[Tensor], lengths: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ The published run asks an approximate index; this one is exact.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -44,10 +44,10 @@ class Score:
     fold: str
     accuracy: float
     a: float | None = None
-    dev: dict[float, float] = field(default_factory=dict)
+    dev: dict[float | None, float] = field(default_factory=dict)
 
 
-def evaluate(name: str, features: Features, labels: Tensor, folds: Iterable[Fold]) -> Iterator[Score]:
+def evaluate(name: str, features: Features, labels: Tensor, folds: Sequence[Fold]) -> Iterator[Score]:
     """The score of each fold of pooling ``name``; its statistics are those of the fold's training rows alone.
 
     Args:
@@ -55,28 +55,39 @@ def evaluate(name: str, features: Features, labels: Tensor, folds: Iterable[Fold
         features: N utterances.
         labels: [N, slots] int64; an utterance is right where all slots are.
     """
+    for fold, found in zip(folds, candidates(name, features, folds)):
+        if "a" in pooling.method(name).options:
+            yield _best_on_dev(found, labels, fold)
+        else:
+            ((_, vectors),) = found
+            yield Score(fold.name, accuracy(vectors, labels, fold.train, fold.test))
+
+
+def candidates(
+    name: str, features: Features, folds: Sequence[Fold]
+) -> Iterator[Iterator[tuple[float | None, Tensor]]]:
+    """For each fold the vectors [N, E] of a pooling that is not learned: of VQ-SIF by each a of `SIF_A`, else by None.
+
+    Statistics are those of the fold's training rows alone.
+    """
     known = pooling.method(name)
     fixed = None if known.needs_statistics else features.pooled(known.name)
     for fold in folds:
         if fixed is not None:
-            yield Score(fold.name, accuracy(fixed, labels, fold.train, fold.test))
+            yield iter([(None, fixed)])
         elif known.kind == "vector":
             linear = _FITS[known.name](features.averages[fold.train])
-            vectors = linear(features.averages.double())
-            yield Score(fold.name, accuracy(vectors, labels, fold.train, fold.test))
+            yield iter([(None, linear(features.averages.double()))])
         else:
             counts = features.counts(fold.train)
-            if "a" in known.options:
-                yield _best_on_dev(((a, features.pooled(known.name, counts, a)) for a in SIF_A), labels, fold)
-            else:
-                vectors = features.pooled(known.name, counts)
-                yield Score(fold.name, accuracy(vectors, labels, fold.train, fold.test))
+            choices = SIF_A if "a" in known.options else (None,)
+            yield ((a, features.pooled(known.name, counts, a)) for a in choices)
 
 
-def _best_on_dev(candidates: Iterable[tuple[float, Tensor]], labels: Tensor, fold: Fold) -> Score:
-    dev: dict[float, float] = {}
+def _best_on_dev(found: Iterable[tuple[float | None, Tensor]], labels: Tensor, fold: Fold) -> Score:
+    dev: dict[float | None, float] = {}
     chosen, best = None, -1.0
-    for a, vectors in candidates:
+    for a, vectors in found:
         dev[a] = accuracy(vectors, labels, fold.train, fold.dev, fold.dev_weights)
         if dev[a] > best:
             chosen, best, kept = a, dev[a], vectors

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ UPSTREAM = ("upstream", "fingerprint")
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """One of `TASKS`; ``labels`` int64 [N, slots]."""
+    """One of `TASKS`; ``labels`` int64 [N, slots], ``classes`` the number of classes of each slot."""
 
     name: str
     path: Path
@@ -36,12 +36,18 @@ class Task:
     corpus: str
     features: Features
     labels: Tensor
+    classes: tuple[int, ...]
     folds: tuple[Fold, ...]
 
     @property
+    def stored(self) -> list[str]:
+        """Poolings whose vectors of every layer were extracted, S3PRL's `mean` among them."""
+        return self.store.manifest["poolings"]
+
+    @property
     def layered(self) -> list[str]:
-        """Poolings whose vectors of every layer are stored."""
-        return [name for name in self.store.manifest["poolings"] if name in pooling.methods()]
+        """Those of ``stored`` that are the paper's."""
+        return [name for name in self.stored if name in pooling.methods()]
 
     def gives(self, name: str) -> bool:
         """Whether vectors of pooling ``name`` can be had: from frames, or from what is stored."""
@@ -67,16 +73,33 @@ def tasks(stores: Mapping[Path, Store]) -> list[Task]:
     return [task(name, found[name], stores[found[name]]) for name in TASKS if name in found]
 
 
+def available(names: Sequence[str], tasks: Sequence[Task]) -> list[str]:
+    """Those of ``names`` that all tasks give."""
+    return [name for name in names if all(task.gives(name) for task in tasks)]
+
+
+def demand(names: Sequence[str], tasks: Sequence[Task]) -> None:
+    """InputError unless all tasks give all of ``names``; names the first that does not."""
+    for name in names:
+        for task in tasks:
+            if not task.gives(name):
+                raise InputError(
+                    f"{task.path}: has no frames for {name}: extract with --frames, or leave {name} out."
+                )
+
+
 def task(name: str, path: Path, store: Store) -> Task:
     """The task ``name`` of a store, divided as the corpus that its manifest names is."""
     splits = dict(divisions(store.manifest))
+    first = next(iter(splits.values()))
     return Task(
         name,
         path,
         store,
-        corpora.describe(next(iter(splits.values()))),
+        corpora.describe(first),
         features(store),
         torch.tensor([utterance.label for utterance in store.utterances]),
+        tuple(map(len, first.classes)),
         tuple(fold(name, corpus, store) for name, corpus in splits.items()),
     )
 

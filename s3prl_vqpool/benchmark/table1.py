@@ -10,10 +10,11 @@ import torch
 
 from .. import __version__, pooling
 from ..errors import InputError
-from . import nearest
+from . import nearest, stores
 from .nearest import Score
+from .published import TABLE1
 from .stores import Task
-from .tables import OTHER_CORPORA, Row, Table, measured, published
+from .tables import Row, Table, measured, other_corpora, published
 
 #: pooling -> task -> the score of each fold
 Scores = dict[str, dict[str, list[Score]]]
@@ -31,18 +32,14 @@ def choose(names: Sequence[str] | None, tasks: Sequence[Task]) -> list[str]:
         InputError: an unknown or learned pooling, or one that needs frames where none are stored.
     """
     if names is None:
-        return [name for name in unsupervised() if all(task.gives(name) for task in tasks)]
+        return stores.available(unsupervised(), tasks)
     chosen = list(dict.fromkeys(pooling.method(name).name for name in names))
     for name in chosen:
         if name not in unsupervised():
             raise InputError(
                 f"--poolings {name}: is learned with a head. Without one: {', '.join(unsupervised())}."
             )
-        for task in tasks:
-            if not task.gives(name):
-                raise InputError(
-                    f"{task.path}: has no frames for {name}: extract with --frames, or leave {name} out."
-                )
+    stores.demand(chosen, tasks)
     return chosen
 
 
@@ -67,12 +64,12 @@ def make(
     ]
     columns = tuple(task.name for task in tasks)
     if reference:
-        rows += published(names, columns)
+        rows += published(TABLE1, names, columns)
     if layers:
         for name in layered(tasks, names):
             rows += by_layer(source, name, tasks)
             tick(f"layers of {name}")
-    notes = [*_notes(tasks, scores), *([OTHER_CORPORA] if reference else [])]
+    notes = [*_notes(tasks, scores), *([other_corpora(1)] if reference else [])]
     return Table(
         "Nearest neighbour by angle, test accuracy in %", columns, rows, notes, _configuration(tasks, scores)
     )

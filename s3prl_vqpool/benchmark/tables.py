@@ -6,54 +6,73 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from ..files import write_text
-from .published import TABLE1, TASKS
+from .published import TASKS
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-OTHER_CORPORA = (
-    "paper: published figures (arXiv 2304.03940, Table 1), on other corpora than the ones given here unless those "
-    "are the full Speech Commands v2 (all words), VoxCeleb1, Fluent Speech Commands and IEMOCAP."
-)
+#: upstream -> pooling -> figures of `TASKS`, and their mean as it was printed
+Figures = Mapping[str, Mapping[str, tuple[float, ...]]]
+
+
+def other_corpora(number: int) -> str:
+    """What has to be said below published figures."""
+    return (
+        f"paper: published figures (arXiv 2304.03940, Table {number}), on other corpora than the ones given here "
+        "unless those are the full Speech Commands v2 (all words), VoxCeleb1, Fluent Speech Commands and IEMOCAP."
+    )
 
 
 @dataclass(frozen=True)
 class Row:
-    """Accuracies in % by task, of one pooling; ``layer`` None is the mean over layers.
+    """Accuracies in % by task, of one pooling; ``layer``: a number, a word, or None, the mean over layers.
 
     ``average``: over all four tasks; None where they are not all there.
+    ``deviation``: standard deviations over repetitions, by task and, where there is an average, of it as "AVG".
     """
 
     source: str
     pooling: str
     accuracy: Mapping[str, float]
     average: float | None
-    layer: int | None = None
+    layer: int | str | None = None
+    deviation: Mapping[str, float] = field(default_factory=dict)
 
 
-def measured(source: str, pooling: str, accuracy: Mapping[str, float], layer: int | None = None) -> Row:
+def measured(source: str, pooling: str, accuracy: Mapping[str, float], layer: int | str | None = None) -> Row:
     """A row whose average is computed here."""
     complete = set(accuracy) == set(TASKS)
     return Row(source, pooling, accuracy, sum(accuracy.values()) / len(TASKS) if complete else None, layer)
 
 
-def published(poolings: Iterable[str], tasks: Sequence[str]) -> list[Row]:
+def repeated(
+    source: str, pooling: str, runs: Mapping[str, Sequence[float]], layer: int | str | None = None
+) -> Row:
+    """A row of means over repetitions, as many in each task; with sample standard deviations if more than one."""
+    row = measured(source, pooling, {task: mean(figures) for task, figures in runs.items()}, layer)
+    averages = {} if row.average is None else {"AVG": [mean(run) for run in zip(*runs.values())]}
+    columns = {**runs, **averages}
+    return replace(row, deviation={name: stdev(each) for name, each in columns.items() if len(each) > 1})
+
+
+def published(figures: Figures, poolings: Iterable[str], tasks: Sequence[str]) -> list[Row]:
     """The paper's rows of these poolings, upstream after upstream; averages as they were printed."""
     wanted = list(poolings)
     return [
         Row(
             f"paper: {upstream}",
             name,
-            {task: figure for task, figure in zip(TASKS, figures) if task in tasks},
-            figures[-1] if set(tasks) == set(TASKS) else None,
+            {task: each for task, each in zip(TASKS, row) if task in tasks},
+            row[-1] if set(tasks) == set(TASKS) else None,
         )
-        for upstream, rows in TABLE1.items()
-        for name, figures in rows.items()
+        for upstream, rows in figures.items()
+        for name, row in rows.items()
         if name in wanted
     ]
 
@@ -79,13 +98,15 @@ class Table:
         return paths
 
     def csv(self) -> str:
-        """One line per row; ``layer`` is "mean" for the mean over layers."""
+        """One line per row; ``layer`` is "mean" for the mean over layers; deviations, if any, follow the accuracies."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["source", "pooling", "layer", *self._columns])
+        spread = self._columns if any(row.deviation for row in self.rows) else []
+        writer.writerow(["source", "pooling", "layer", *self._columns, *(f"{name} sd" for name in spread)])
         for row in self.rows:
             layer = "mean" if row.layer is None else row.layer
-            writer.writerow([row.source, row.pooling, layer, *self._figures(row)])
+            deviations = [_number(row.deviation.get(name)) for name in spread]
+            writer.writerow([row.source, row.pooling, layer, *self._figures(row), *deviations])
         return out.getvalue()
 
     def markdown(self) -> str:
@@ -117,18 +138,27 @@ class Table:
 
     def _figures(self, row: Row) -> list[str]:
         figures = [row.accuracy.get(task) for task in self.tasks] + [row.average]
-        return ["" if figure is None else f"{figure:.2f}" for figure in figures[: len(self._columns)]]
+        return [_number(figure) for figure in figures[: len(self._columns)]]
+
+    def _cells(self, row: Row) -> list[str]:
+        """Figures, each with its deviation, if any."""
+        deviations = [_number(row.deviation.get(name)) for name in self._columns]
+        return [f"{x} ±{d}" if d else x for x, d in zip(self._figures(row), deviations)]
 
     def _parts(self) -> list[tuple[str, list[str], list[list[str]]]]:
         """(heading, column names, cells) of the main table and, where there are rows of it, that of single layers."""
         means = [row for row in self.rows if row.layer is None]
         layers = [row for row in self.rows if row.layer is not None]
-        cells = [[row.source, row.pooling, *self._figures(row)] for row in means]
+        cells = [[row.source, row.pooling, *self._cells(row)] for row in means]
         parts = [("", ["source", "pooling", *self._columns], _once(cells))]
         if layers:
-            cells = [[row.pooling, str(row.layer), *self._figures(row)] for row in layers]
+            cells = [[row.pooling, str(row.layer), *self._cells(row)] for row in layers]
             parts.append(("By layer", ["pooling", "layer", *self._columns], _once(cells)))
         return parts
+
+
+def _number(figure: float | None) -> str:
+    return "" if figure is None else f"{figure:.2f}"
 
 
 def _once(cells: list[list[str]]) -> list[list[str]]:
@@ -147,7 +177,7 @@ def _rich(title: str, names: list[str], body: list[list[str]]) -> RichTable:
 
     table = RichTable(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for position, name in enumerate(names):
-        table.add_column(name, justify="left" if position < 2 else "right", no_wrap=True)
+        table.add_column(name, justify="left" if position < 2 else "right", no_wrap=position < 2)
     for number, cells in enumerate(body):
         if cells[0] and number:
             table.add_section()

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from s3prl_vqpool.benchmark import table1
-from s3prl_vqpool.benchmark.published import TABLE1, TASKS
-from s3prl_vqpool.benchmark.tables import Row, Table, measured, published
+from s3prl_vqpool.benchmark.published import TABLE1, TABLE2, TASKS
+from s3prl_vqpool.benchmark.tables import Figures, Row, Table, measured, published, repeated
 
 PAPER = Path(__file__).resolve().parents[3] / "shared" / "paper.md"
 FULL = dict(zip(TASKS, (50.0, 25.0, 12.5, 100 / 3)))
@@ -21,7 +21,7 @@ FULL = dict(zip(TASKS, (50.0, 25.0, 12.5, 100 / 3)))
 def table(tasks: tuple[str, ...] = TASKS, layers: int = 2) -> Table:
     accuracy = {task: FULL[task] for task in tasks}
     rows = [measured("mfcc_vq", name, accuracy) for name in ("AP", "VQ-LP")]
-    rows += published(["AP", "VQ-LP"], tasks)
+    rows += published(TABLE1, ["AP", "VQ-LP"], tasks)
     rows += [measured("mfcc_vq", "AP", accuracy, layer) for layer in range(layers)]
     return Table("a title", tasks, rows, ["a note"], {"stores": {"KS": {"upstream": "mfcc_vq"}}})
 
@@ -34,11 +34,15 @@ def test_published_figures_are_those_of_the_paper() -> None:
     assert TABLE1["XLS-R"]["Whitening"][3] == 50.69
     assert all(list(rows) == list(TABLE1["base"]) for rows in TABLE1.values())
     assert set(TABLE1["base"]) == set(table1.unsupervised()) - {"VQ-Squash-OR@code"}
+    assert TABLE2["base"]["SAP"] == (95.15, 40.86, 97.39, 55.66, 72.27)
+    assert TABLE2["XLS-R"]["VQ-LP"] == (97.59, 68.13, 94.38, 70.67, 82.69)
+    assert all(list(rows) == ["AP", "SP", "VQ-LP", "SAP", "ASP", "VAP"] for rows in TABLE2.values())
 
 
 @pytest.mark.skipif(not PAPER.is_file(), reason=f"{PAPER} is absent")
-def test_published_figures_equal_the_whole_table() -> None:
-    text = PAPER.read_text().split("### Table 1")[1].split("### Table 2")[0]
+@pytest.mark.parametrize(("heading", "table"), [("### Table 1", TABLE1), ("### Table 2", TABLE2)])
+def test_published_figures_equal_the_whole_table(heading: str, table: Figures) -> None:
+    text = PAPER.read_text().split(heading)[1].split("### ")[0]
     cells = [
         [cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")
     ]
@@ -47,21 +51,51 @@ def test_published_figures_equal_the_whole_table() -> None:
         if upstream:
             found[upstream] = {}
         found[list(found)[-1]][name] = tuple(map(float, figures))
-    assert found == TABLE1
+    assert found == table
 
 
-def test_published_averages_agree_to_rounding() -> None:
+@pytest.mark.parametrize(("table", "others"), [(TABLE1, []), (TABLE2, [("base", "SP")])])
+def test_published_averages_agree_to_rounding(table: Figures, others: list[tuple[str, str]]) -> None:
     """The cells are rounded to 0.01, and so is the average: it may be off by 0.01."""
-    for rows in TABLE1.values():
-        for *figures, average in rows.values():
-            assert abs(sum(figures) / 4 - average) < 0.01
+    found = []
+    for upstream, rows in table.items():
+        for name, (*figures, average) in rows.items():
+            if abs(sum(figures) / 4 - average) >= 0.01:
+                found.append((upstream, name))
+    assert found == others
+
+
+def test_repeated_is_mean_and_sample_deviation_by_hand() -> None:
+    runs = {"KS": [10.0, 20.0], "SID": [30.0, 30.0], "IC": [0.0, 2.0], "ER": [50.0, 30.0]}
+    row = repeated("mfcc_vq", "AP", runs, "learned")
+    assert row.accuracy == {"KS": 15, "SID": 30, "IC": 1, "ER": 40}
+    assert row.average == 21.5
+    assert row.deviation == pytest.approx(
+        {"KS": 50**0.5, "SID": 0, "IC": 2**0.5, "ER": 200**0.5, "AVG": 2**0.5}
+    )
+    assert repeated("mfcc_vq", "AP", {"KS": [10.0, 20.0]}).deviation.keys() == {"KS"}
+    assert repeated("mfcc_vq", "AP", {"KS": [10.0]}).deviation == {}
+
+
+def test_deviations_are_beside_the_means() -> None:
+    rows = [repeated("mfcc_vq", "AP", {"KS": [10.0, 20.0]}), *published(TABLE2, ["AP"], ["KS"])]
+    spread = Table("a title", ("KS",), rows, [], {})
+    assert "| mfcc_vq | AP | 15.00 ±7.07 |\n| paper: base | AP | 94.89 |" in spread.markdown()
+    lines = spread.csv().splitlines()
+    assert lines[:3] == [
+        "source,pooling,layer,KS,KS sd",
+        "mfcc_vq,AP,mean,15.00,7.07",
+        "paper: base,AP,mean,94.89,",
+    ]
 
 
 def test_average_is_of_all_four_tasks_or_none() -> None:
     assert measured("s", "AP", FULL).average == pytest.approx((50 + 25 + 12.5 + 100 / 3) / 4)
     assert measured("s", "AP", {"KS": 50.0}).average is None
-    assert {row.average for row in published(["AP"], ("KS", "ER"))} == {None}
-    assert published(["AP"], ("KS", "ER"))[0] == Row("paper: base", "AP", {"KS": 58.44, "ER": 53.44}, None)
+    assert {row.average for row in published(TABLE1, ["AP"], ("KS", "ER"))} == {None}
+    assert published(TABLE1, ["AP"], ("KS", "ER"))[0] == Row(
+        "paper: base", "AP", {"KS": 58.44, "ER": 53.44}, None
+    )
 
 
 def test_csv_has_every_row() -> None:
@@ -121,5 +155,20 @@ def test_show_fits_a_terminal_of_80_columns(
     assert "paper: large" in printed
     assert "53.69" in printed
     assert "By layer" in printed
+    assert "…" not in printed
+    assert max(map(len, printed.splitlines())) <= 80
+
+
+def test_show_wraps_deviations_on_a_terminal_of_80_columns(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("rich")
+    monkeypatch.setenv("COLUMNS", "80")
+    runs = {task: [figure, figure + 10] for task, figure in FULL.items()}
+    rows = [repeated("wav2vec2_large_ll60k_vq", "VQ-Squash-OR@code", runs)]
+    Table("a title", TASKS, rows, [], {}).show()
+    printed = capsys.readouterr().out
+    assert "VQ-Squash-OR@code" in printed
+    assert printed.count("±7.07") == 5
     assert "…" not in printed
     assert max(map(len, printed.splitlines())) <= 80
