@@ -1,4 +1,4 @@
-"""S3PRL's wav2vec 2.0 with the padding of a batch kept out of every utterance's numbers."""
+"""wav2vec 2.0 with the padding of a batch kept out of every utterance's numbers."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from s3prl.upstream.wav2vec2.wav2vec2_model import Fp32GroupNorm, TransformerEncoder, Wav2Vec2Model
+from s3prl.upstream.wav2vec2.wav2vec2_model import TransformerEncoder, Wav2Vec2Model
 from torch import Tensor, nn
 
 
 def masks_padding(model: Wav2Vec2Model) -> bool:
-    """Whether everything after the first convolutions is deaf to padding.
+    """Whether everything after the first convolutions of S3PRL's model is deaf to padding.
 
     Attention is (it masks), and one positional convolution is (padding is set to 0 before it, as beyond an
     utterance's end). A stack of positional convolutions (data2vec), Conformer's convolutions and a sequence cut
@@ -26,17 +26,18 @@ def masks_padding(model: Wav2Vec2Model) -> bool:
 
 
 @contextmanager
-def convolved_apart(model: Wav2Vec2Model, samples: Callable[[], Sequence[int]]) -> Iterator[None]:
+def convolved_apart(model: nn.Module, samples: Callable[[], Sequence[int]]) -> Iterator[None]:
     """While entered, utterances of different lengths do not share a call of the feature extractor.
 
     Of no use to models with LayerNorm there, whose frames see their own samples only; with GroupNorm (base)
     every frame depends on all of its row, padding included.
 
     Args:
+        model: S3PRL's or Hugging Face's; its ``feature_extractor`` makes [B, C, T] of waveforms [B, S].
         samples: gives the number of samples of each utterance of the batch.
     """
-    extractor = model.feature_extractor
-    if not any(isinstance(module, Fp32GroupNorm) for module in extractor.modules()):
+    extractor: nn.Module = model.feature_extractor  # type: ignore[assignment]
+    if not any(isinstance(module, nn.GroupNorm) for module in extractor.modules()):
         yield
         return
     vars(extractor)["forward"] = lambda source: _apart(extractor, source, samples())

@@ -29,7 +29,9 @@ from transformers import (
     Wav2Vec2ForPreTraining,
 )
 
+from s3prl_vqpool import pooling
 from s3prl_vqpool.errors import InputError
+from s3prl_vqpool.store.encode import Encoder
 
 LENGTHS = (7600, 16000, 401, 12345)
 SMALL: dict[str, Any] = {
@@ -173,6 +175,32 @@ def test_batch_equals_s3prls_expert_and_the_quantizer(make: Make, kind: str, nor
         assert (found["codes"][b, length:] == -1).all()
     assert len(found["codes"].unique()) > 4
     assert ours.codebook_sizes == (20,) * codes.size(-1)
+
+
+@pytest.mark.parametrize("normalize", [True, False], ids=["normalised", "as it is"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_store_gives_an_utterance_the_numbers_that_it_has_alone(
+    make: Make, kind: str, normalize: bool
+) -> None:
+    path, wavs = make(kind, normalize), [wav + 0.3 for wav in waves(*LENGTHS, 16000, 15999)]
+    plain, ours = s3prls(path, kind), hub.hf_wav2vec2_vq_custom(ckpt=str(path)).eval()
+    batches: list[int] = []
+    ours.model.encoder.register_forward_hook(lambda _, args, output: batches.append(len(output[0])))
+    wavs.sort(key=len, reverse=True)
+    found = Encoder(ours, {"VQ-LP": {}}, frames=True, dtype=torch.float32)(wavs)
+    assert batches == ([2, 1, 1, 1, 1] if kind == "conformer" else [len(wavs)])
+    for wav, one in zip(wavs, found):
+        with torch.no_grad():
+            states = plain([wav])["hidden_states"]
+        codes = quantizers_codes(path, kind, plain, [wav])
+        assert torch.equal(one["codes"], codes[0])
+        torch.testing.assert_close(one["frames"], torch.cat(states).mean(dim=0), rtol=0, atol=1e-5)
+        module, lengths = pooling.build("VQ-LP", 48), torch.tensor([codes.size(1)])
+        expected = torch.cat([module(state, lengths, codes) for state in states])
+        torch.testing.assert_close(one["vectors.VQ-LP"], expected, rtol=0, atol=1e-5)
+    with torch.no_grad():
+        padded = ours(wavs)["codes"][-2, : len(found[-2]["codes"])]
+    assert torch.equal(padded, found[-2]["codes"]) == (kind != "base")  # the runner's hear padding there
 
 
 def test_codes_in_training_have_no_gumbel_noise(make: Make) -> None:

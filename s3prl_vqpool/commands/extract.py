@@ -68,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     options = {
         "upstream": args.upstream,
         "ckpt": args.upstream_ckpt,
+        "upstream_model_config": args.upstream_model_config,
         "downstream": args.downstream,
         "datarc": config["downstream_expert"]["datarc"],
         "poolings": manifest.checked(args.poolings),

@@ -1,36 +1,79 @@
-"""`vqpool store info` and `vqpool store verify`."""
+"""`vqpool store info`, `vqpool store verify`, `vqpool store add-pooling`."""
 
 from __future__ import annotations
 
 import argparse
+import math
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..store import Store
 
 HELP = (
-    "Say what a store of features holds, or check its bytes against the hashes that were written with them."
+    "Say what a store of features holds, check its bytes against the hashes that were written with them, or add the "
+    "vectors of further poolings to it, also of those that need training statistics (VQ-GP, VQ-BP, VQ-SIF)."
 )
-EXAMPLE = "vqpool store verify feats/"
+EXAMPLE = "vqpool store add-pooling feats/ VQ-BP VQ-GP"
+
+ACTIONS = {
+    "info": "say what it holds",
+    "verify": "check its bytes",
+    "add-pooling": "add vectors: from stored frames where the upstream has one layer, else the upstream runs again; "
+    "killed or interrupted, the same command continues",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("info", "verify"))
-    parser.add_argument("store", type=Path, metavar="FOLDER", help="what vqpool extract --store wrote")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, text in ACTIONS.items():
+        action = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
+        action.add_argument("store", type=Path, metavar="FOLDER", help="what vqpool extract --store wrote")
+        if name == "add-pooling":
+            action.add_argument("names", nargs="+", metavar="NAME", help="poolings with a weight per frame")
+            action.add_argument("--a", type=float, help="VQ-SIF's smoothing (default: 1e-3)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print what was found; 1 where `verify` finds damage."""
     from ..store import Store
-    from ..store.verify import damaged, info
+    from ..store.verify import damaged, files, info
 
     store = Store.open(args.store)
+    if args.action == "add-pooling":
+        return _add(store, args.names, args.a)
     if args.action == "info":
         for line in info(store):
             print(line)
         return 0
-    lines = list(damaged(args.store))
+    lines = list(damaged(store))
     for line in lines:
         print(line)
-    count = store.manifest["shards"]
+    count = files(store)
     print(
-        f"{len(lines)} of {count} shards damaged" if lines else f"all {count} shards are as they were written"
+        f"{len(lines)} of {count} files damaged" if lines else f"all {count} files are as they were written"
     )
     return int(bool(lines))
+
+
+def _add(store: Store, names: list[str], a: float | None) -> int:
+    from ..errors import InputError, one_line
+    from ..heads import method_of
+    from ..pooling.api import SIF_A
+    from ..store import manifest
+    from ..store.add import add
+
+    names = manifest.checked(names, statistics=True)
+    if a is not None and not any("a" in method_of(name)[0].options for name in names):
+        raise InputError(f"--a {a:g}: none of {', '.join(names)} takes it; leave it out.")
+    if a is not None and not 0 < a < math.inf:
+        raise InputError(f"--a {a:g}: expected a positive number, such as 1e-3.")
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    try:
+        complete = add(store, names, SIF_A if a is None else a, rank, world)
+    except InputError as error:
+        raise InputError(one_line(error)) from error
+    if complete:
+        print(f"{store.folder} has {', '.join(names)}: vqpool store info {store.folder}")
+    return 0

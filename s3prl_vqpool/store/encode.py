@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from .. import codes, pooling
 from ..heads import MEAN
 from ..upstream import WithCodes
 
 Encoded = dict[str, Tensor]
+#: Names of poolings, `mean` among them, each with its keyword arguments of `pooling.weights`.
+Poolings = Mapping[str, Mapping[str, Any]]
 
 
 class Encoder:
@@ -24,38 +28,42 @@ class Encoder:
 
     Args:
         upstream: in eval mode, on its device.
-        poolings: names of poolings with weights, and `mean`.
         frames: whether averaged frames are wanted.
         dtype: of the vectors and frames.
     """
 
-    def __init__(
-        self, upstream: WithCodes, poolings: Sequence[str], frames: bool, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, upstream: WithCodes, poolings: Poolings, frames: bool, dtype: torch.dtype) -> None:
         self.upstream, self.poolings, self.frames, self.dtype = upstream, poolings, frames, dtype
 
-    def __call__(self, wavs: Sequence[Tensor]) -> list[Encoded]:
+    def __call__(self, wavs: Sequence[Tensor], known: Sequence[Tensor] | None = None) -> list[Encoded]:
         """For each of B waveforms [samples] on the upstream's device, on the CPU:
 
         ``codes`` int64 [T, G]; ``vectors.NAME`` [layers, D] for each pooling; ``frames`` [T, D] if wanted.
+
+        Args:
+            known: codes int64 [T, G] of each, where they shall stand in for the upstream's.
         """
         padding = self.upstream.without_padding()
+        batch = list(zip(wavs, [None] * len(wavs) if known is None else known))
         with torch.inference_mode(), padding or nullcontext(), exact_convolutions():
-            together = [list(wavs)] if padding is not None else [list(same) for _, same in groupby(wavs, len)]
-            return [one for group in together for one in self._forward(group)]
+            together = (
+                [batch]
+                if padding is not None
+                else [list(same) for _, same in groupby(batch, lambda one: len(one[0]))]
+            )
+            return [one for group in together for one in self._forward(*zip(*group))]
 
-    def _forward(self, wavs: list[Tensor]) -> Iterator[Encoded]:
-        result = self.upstream(wavs)
+    def _forward(self, wavs: Sequence[Tensor], known: Sequence[Tensor | None]) -> Iterator[Encoded]:
+        result = self.upstream(list(wavs))
         codes.publish(None)
         indices, lengths, states = result["codes"], result["code_lengths"], result["hidden_states"]
+        given = [each for each in known if each is not None]
+        if given:
+            indices = pad_sequence(given, batch_first=True, padding_value=-1).to(indices.device)
+        samples, rate = [len(wav) for wav in wavs], self.upstream.get_downsample_rates("hidden_states")  # type: ignore[attr-defined]
         stored: dict[str, Tensor] = {}
-        for name in self.poolings:
-            if name == MEAN:
-                rate = self.upstream.get_downsample_rates("hidden_states")  # type: ignore[attr-defined]
-                kept = lengths.new_tensor([round(len(wav) / rate) for wav in wavs])
-                weights = pooling.weights("AP", indices, torch.minimum(kept.clamp(min=1), lengths))
-            else:
-                weights = pooling.weights(name, indices, lengths)
+        for name, options in self.poolings.items():
+            weights = weights_of(name, options, indices, lengths, samples, rate)
             vectors = torch.stack([pooling.pool(layer.float(), weights) for layer in states], dim=1)
             stored[f"vectors.{name}"] = vectors.to(self.dtype).cpu()  # [B, layers, D]
         if self.frames:
@@ -67,6 +75,19 @@ class Encoder:
             if self.frames:
                 one["frames"] = one["frames"][:length]
             yield {"codes": indices[k, :length], **one}
+
+
+def weights_of(
+    name: str, options: Mapping[str, Any], indices: Tensor, lengths: Tensor, samples: Sequence[int], rate: int
+) -> Tensor:
+    """Weights [B, T] of a pooling with its options, of codes [B, T, G].
+
+    `mean` is over the frames that S3PRL's Featurizer keeps of so many samples at ``rate`` samples a frame.
+    """
+    if name != MEAN:
+        return pooling.weights(name, indices, lengths, **options)
+    kept = lengths.new_tensor([round(n / rate) for n in samples])
+    return pooling.weights("AP", indices, torch.minimum(kept.clamp(min=1), lengths))
 
 
 @contextmanager

@@ -1,31 +1,24 @@
-"""Filling a store: each rank its shards, in batches of similar length, read ahead by workers."""
+"""Filling a store: each rank its shards."""
 
 from __future__ import annotations
 
-import hashlib
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from .. import audio
-from ..corpora import UtteranceDataset
-from ..corpora.base import Sample
 from ..errors import InputError
 from ..upstream import WithCodes
 from . import layout, manifest
 from .encode import Encoded, Encoder
 from .files import DONE, Writer, about_shard, finished
+from .passes import go_through
 from .rows import Listing, Row
 
-Read = tuple[Tensor, list[int], list[str]]
+LESS = "name another --store, or ask for less (--dtype float16, fewer --poolings, no --frames)"
 
 
 def extract(
@@ -57,7 +50,8 @@ def extract(
     lengths = _lengths(upstream, listing)
     there = finished(folder, len(shards))
     left = [row for shard, ready in zip(shards, there) if not ready for row in shard]
-    layout.check_disk(folder, layout.disk_bytes(wanted, [lengths[row] for row in left]))
+    needed = layout.disk_bytes(wanted, [lengths[row] for row in left])
+    layout.check_disk(folder, needed, LESS)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -66,24 +60,16 @@ def extract(
         ) from error
     writer = Writer(folder, rank, world)
     begun = manifest.agree(folder, wanted, writer)
-    mine = [number for number in range(rank, len(shards), world) if not there[number]]
     if rank == 0:
         _say(listing, wanted, lengths, there)
-    encoder = Encoder(upstream, wanted["poolings"], wanted["frames"], getattr(torch, wanted["dtype"]))
-    plan = [layout.batches(shards[number], listing.samples, wanted["batch_seconds"]) for number in mine]
-    read = _read(listing, [batch for batches in plan for batch in batches])
-    with _progress(listing, shards, mine, rank) as progress, _threads(begun["threads"]):
-        for number, batches in zip(mine, plan):
-            encoded, rows = [], []
-            for batch in batches:
-                samples, sizes, hashes = next(read)
-                found = encoder(samples.to(device).split(sizes))
-                encoded += found
-                for row, size, sha256, one in zip(batch, sizes, hashes, found):
-                    rows.append(_row(listing, row, size, len(one["codes"]), sha256))
-                    _check(one, rows[-1], wanted["dtype"])
-                _advance(progress, sum(sizes))
-            writer.write_shard(number, _joined(encoded, wanted["codebook_sizes"]), shards[number], rows)
+    poolings: dict[str, dict] = {name: {} for name in wanted["poolings"]}
+    encoder = Encoder(upstream, poolings, wanted["frames"], getattr(torch, wanted["dtype"]))
+
+    def write(number: int, encoded: list[Encoded], rows: list[Row]) -> None:
+        writer.write_shard(number, _joined(encoded, wanted["codebook_sizes"]), shards[number], rows)
+
+    mine = {number: shards[number] for number in range(rank, len(shards), world) if not there[number]}
+    go_through(listing, mine, begun, device, rank == 0, lambda batch: encoder(batch.wavs), write)
     return _finish(folder, len(shards), writer)
 
 
@@ -93,17 +79,6 @@ def _finish(folder: Path, count: int, writer: Writer) -> bool:
     if not (folder / DONE).exists():
         writer.write_json(DONE, {"shards": [about_shard(folder, number) for number in range(count)]})
     return True
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """As many threads as the store was begun with: with another number, products are rounded otherwise."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _lengths(upstream: WithCodes, listing: Listing) -> list[int]:
@@ -124,60 +99,6 @@ def _say(listing: Listing, wanted: dict[str, Any], lengths: list[int], there: li
         f"{len(listing.utterances):,} utterances, {wanted['samples'] / audio.SAMPLE_RATE / 3600:,.2f} h of speech; "
         f"shards: {len(there)}{continued}; about {size} on disk"
     )
-
-
-def _progress(listing: Listing, shards: list[list[int]], mine: list[int], rank: int) -> tqdm:
-    samples = sum(listing.samples[row] for number in mine for row in shards[number])
-    return tqdm(
-        total=samples / audio.SAMPLE_RATE / 3600,
-        desc="extracting",
-        disable=None if rank == 0 else True,
-        file=sys.stderr,
-        leave=False,
-        bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.2f}/{total:.2f} h of speech [{elapsed}<{remaining}{postfix}]",
-    )
-
-
-def _advance(progress: tqdm, samples: int) -> None:
-    hours = samples / audio.SAMPLE_RATE / 3600
-    if not progress.disable:
-        state = progress.format_dict
-        speed = (state["n"] + hours) / max(state["elapsed"], 1e-3) * 3600
-        progress.set_postfix_str(f"{speed:,.0f} h of speech per hour", refresh=False)
-    progress.update(hours)
-
-
-def _read(listing: Listing, batches: list[list[int]]) -> Iterator[Read]:
-    """The samples of each batch, and their hashes; workers read ahead."""
-    dataset = UtteranceDataset(listing.utterances, listing.gain_db)
-    loader = DataLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=listing.workers,
-        collate_fn=_hashed,
-    )
-    return iter(loader)
-
-
-def _hashed(samples: Sequence[Sample]) -> Read:
-    """All samples in one tensor (a worker hands over a file descriptor for each), their numbers, their hashes."""
-    wavs = [wav.astype("<f4", copy=False) for wav, *_ in samples]
-    hashes = [hashlib.sha256(np.ascontiguousarray(wav).data).hexdigest() for wav in wavs]
-    return torch.from_numpy(np.concatenate(wavs)), [len(wav) for wav in wavs], hashes
-
-
-def _row(listing: Listing, row: int, samples: int, length: int, sha256: str) -> Row:
-    u = listing.utterances[row]
-    return Row(u.id, u.path, u.start, u.frames, samples, length, u.label, sha256)
-
-
-def _check(one: Encoded, row: Row, dtype: str) -> None:
-    for name, tensor in one.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            way_out = (
-                "give --dtype float32" if dtype == "float16" else "the upstream is at fault, or the audio"
-            )
-            raise InputError(f"{row.path}: {name} is not finite in {dtype}: {way_out}.")
 
 
 def _joined(encoded: list[Encoded], sizes: Sequence[int]) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """The files of a store: `manifest.json`, per shard its tensors and then its index, and last `done.json`.
 
-A shard counts as finished once its index is there. Every file is written under a temporary name, which says
-whose it is, and renamed.
+A shard counts as finished once its index is there, and so does a part: the vectors of a shard's utterances under a
+pooling that was added later. Every file is written under a temporary name, which says whose it is, and renamed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 from ..errors import InputError
 from .rows import Row
 
-MANIFEST, DONE = "manifest.json", "done.json"
+MANIFEST, DONE, STATISTICS = "manifest.json", "done.json", "pooling_statistics.safetensors"
 _TEMPORARY = re.compile(r"\..+\.rank(\d+)\.tmp")
 
 Shard = tuple[list[int], list[Row]]
@@ -60,17 +60,21 @@ class Writer:
         self, number: int, tensors: Mapping[str, Tensor], rows: Sequence[int], utterances: Sequence[Row]
     ) -> None:
         """The tensors of a shard, then its index: a line on the tensors' file, and a line per utterance."""
-        data = save({name: tensor.contiguous() for name, tensor in tensors.items()})
-        about = {
-            "file": tensors_name(number),
-            "sha256": hashlib.sha256(data).hexdigest(),
-            "bytes": len(data),
-            "utterances": len(rows),
-        }
-        self.write(tensors_name(number), data)
+        about = {**self._write_tensors(tensors_name(number), tensors), "utterances": len(rows)}
         entries = [{"row": row, **asdict(u), "path": str(u.path)} for row, u in zip(rows, utterances)]
         lines = [json.dumps(entry) + "\n" for entry in (about, *entries)]
         self.write(index_name(number), "".join(lines).encode())
+
+    def write_part(self, number: int, pooling: str, vectors: Tensor, made: Mapping[str, Any]) -> None:
+        """Vectors [n, layers, D] of a shard's utterances under a pooling, then what they are and were made with."""
+        (self.folder / part_index_name(number, pooling)).unlink(missing_ok=True)  # it may be of others
+        about = self._write_tensors(part_name(number, pooling), {f"vectors.{pooling}": vectors})
+        self.write_json(part_index_name(number, pooling), {**about, "utterances": len(vectors), "made": made})
+
+    def _write_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+        data = save({key: tensor.contiguous() for key, tensor in tensors.items()})
+        self.write(name, data)
+        return {"file": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
 
 def tensors_name(number: int) -> str:
@@ -83,6 +87,16 @@ def index_name(number: int) -> str:
     return f"shard-{number:05}.jsonl"
 
 
+def part_name(number: int, pooling: str) -> str:
+    """File with the vectors of a shard's utterances under a pooling that was added."""
+    return f"shard-{number:05}.{pooling}.safetensors"
+
+
+def part_index_name(number: int, pooling: str) -> str:
+    """File that says what is in the one of `part_name`."""
+    return f"shard-{number:05}.{pooling}.json"
+
+
 def finished(folder: Path, count: int) -> list[bool]:
     """For each shard whether it is there."""
     present = set(os.listdir(folder)) if folder.is_dir() else set()
@@ -93,6 +107,14 @@ def about_shard(folder: Path, number: int) -> dict[str, Any]:
     """The first line of a shard's index: file, sha256, bytes, utterances."""
     with open(folder / index_name(number)) as file:
         return json.loads(file.readline())
+
+
+def about_part(folder: Path, number: int, pooling: str) -> dict[str, Any] | None:
+    """Of a part: file, sha256, bytes, utterances, made; None where it is not there."""
+    try:
+        return json.loads((folder / part_index_name(number, pooling)).read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def read_index(folder: Path, number: int) -> Shard:

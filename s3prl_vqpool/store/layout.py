@@ -49,19 +49,23 @@ def _cut(rows: Sequence[int], samples: Sequence[int], seconds: float, padded: bo
 def disk_bytes(manifest: Mapping[str, Any], lengths: Sequence[int]) -> int:
     """Bytes on disk of utterances with so many frames, by what the manifest says is stored of each."""
     number = {"float16": 2, "float32": 4}[manifest["dtype"]]
-    utterance = manifest["layers"] * manifest["dim"] * number * len(manifest["poolings"]) + ROW_BYTES
+    utterance = vector_bytes(manifest) * len(manifest["poolings"]) + ROW_BYTES
     frame = len(manifest["codebook_sizes"]) * 4 + (manifest["dim"] * number if manifest["frames"] else 0)
     return utterance * len(lengths) + frame * sum(lengths)
 
 
-def check_disk(folder: Path, needed: int) -> None:
+def vector_bytes(manifest: Mapping[str, Any]) -> int:
+    """Bytes of an utterance's vectors under one pooling."""
+    return manifest["layers"] * manifest["dim"] * {"float16": 2, "float32": 4}[manifest["dtype"]]
+
+
+def check_disk(folder: Path, needed: int, way_out: str) -> None:
     """InputError where the disk that ``folder`` is on, or would be, has not ``needed`` bytes left."""
     absolute = folder.resolve()
     free = shutil.disk_usage(next(path for path in (absolute, *absolute.parents) if path.exists())).free
     if needed > free:
         raise InputError(
-            f"{folder}: needs {in_words(needed)}, but the disk has {in_words(free)} free: "
-            "make room, name another --store, or ask for less (--dtype float16, fewer --poolings, no --frames)."
+            f"{folder}: needs {in_words(needed)}, but the disk has {in_words(free)} free: make room, or {way_out}."
         )
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .. import __version__, pooling
-from ..errors import InputError
+from .. import __version__, plugin, pooling
+from ..errors import InputError, unknown_name
+from ..files import sha256
 from ..heads import MEAN, method_of
 from ..upstream import WithCodes
 from . import layout
@@ -19,7 +20,9 @@ from .rows import Listing
 
 FORMAT = 1
 #: Kept for the record: where things were, and what changes no number beyond rounding.
-_RECORDED = ("ckpt", "datarc", "threads", "torch")
+_RECORDED = ("ckpt", "upstream_model_config", "datarc", "threads", "torch")
+#: Stores of earlier versions do not say it: they go on with any.
+_UNSAID = ("upstream_model_config_sha256",)
 #: How the keys of `datarc` that name folders and files end.
 _PLACES = ("root", "path", "meta_data")
 
@@ -34,12 +37,20 @@ def describe(
     """The manifest of an extraction.
 
     Args:
-        options: upstream (its name), ckpt, downstream, datarc, poolings (as `checked` gives them), frames, dtype.
+        options: upstream (its name), ckpt, upstream_model_config, downstream, datarc, poolings (as `checked` gives
+            them), frames, dtype.
         hidden_states: those of any utterance, for their number and size.
+
+    Raises:
+        InputError: ``upstream_model_config`` cannot be read.
     """
+    ckpt, given = options["ckpt"], options["upstream_model_config"]
     return {
         "format": FORMAT,
         **options,
+        "ckpt": os.path.abspath(ckpt) if ckpt and os.path.exists(ckpt) else ckpt,
+        "upstream_model_config": os.path.abspath(given) if given else None,
+        "upstream_model_config_sha256": _hash(given) if given else None,
         "datarc": {
             key: os.path.abspath(value) if key.endswith(_PLACES) and isinstance(value, str) else value
             for key, value in options["datarc"].items()
@@ -77,7 +88,9 @@ def agree(folder: Path, wanted: Mapping[str, Any], writer: Writer) -> Mapping[st
         return wanted
     there = read_json(folder / MANIFEST)
     for key, value in wanted.items():
-        if key not in _RECORDED and there.get(key) != value:
+        if key in _RECORDED or (key in _UNSAID and key not in there):
+            continue
+        if there.get(key) != value:
             raise InputError(
                 f"{folder}: was begun with {key} {there.get(key)!r}, but now it is {value!r}: "
                 "give the same options to continue, or name another --store."
@@ -85,20 +98,43 @@ def agree(folder: Path, wanted: Mapping[str, Any], writer: Writer) -> Mapping[st
     return there
 
 
-def checked(names: Sequence[str]) -> list[str]:
-    """Names of poolings that a store can hold, each once; InputError for any other."""
-    possible = [MEAN, *(name for name in pooling.methods() if _storable(pooling.method(name)))]
+def _hash(given: str) -> str:
+    try:
+        return sha256(Path(given))
+    except OSError as error:
+        raise InputError(
+            f"-g {given}: cannot be read ({error.strerror}): name a file, or leave it out."
+        ) from error
+
+
+def entry_of(manifest: Mapping[str, Any]) -> Callable[..., Any]:
+    """What makes the upstream that a manifest names; InputError where there is none of that name."""
+    plugin.register()
+    if manifest["upstream"] not in plugin.upstreams():
+        raise unknown_name("upstream with codes", manifest["upstream"], plugin.upstreams())
+    return plugin.upstreams()[manifest["upstream"]]
+
+
+def checked(names: Sequence[str], statistics: bool = False) -> list[str]:
+    """Names of poolings that a store can hold, each once; InputError for any other.
+
+    Args:
+        statistics: whether those may be among them that need counts of the training split's codes.
+    """
+    known = [name for name in pooling.methods() if pooling.method(name).kind == "weights"]
+    possible = [MEAN, *(name for name in known if statistics or not pooling.method(name).needs_statistics)]
     chosen = []
     for name in names:
         method, over_all_frames = method_of(name)
-        if not _storable(method):
+        if method.kind != "weights":
             raise InputError(
-                f"--poolings {name}: has to be fitted or trained, so it cannot be stored; --frames and the codes "
-                f"are what it needs. Can be stored: {', '.join(possible)}."
+                f"{name}: has to be fitted or trained, so it cannot be stored; --frames and the codes are what it "
+                f"needs. Can be stored: {', '.join(possible)}."
+            )
+        if method.needs_statistics and not statistics:
+            raise InputError(
+                f"{name}: needs counts of the training split's codes, so it comes after extraction: vqpool store "
+                f"add-pooling FOLDER {name}. Can be stored at once: {', '.join(possible)}."
             )
         chosen.append(MEAN if over_all_frames else method.name)
     return list(dict.fromkeys(chosen))
-
-
-def _storable(method: pooling.Method) -> bool:
-    return method.kind == "weights" and not method.needs_statistics

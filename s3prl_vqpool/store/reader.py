@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ..corpora import Utterance
 from ..errors import InputError, unknown_name
-from .files import DONE, MANIFEST, finished, read_index, read_json, tensors_name
+from ..pooling import Counts
+from .files import DONE, MANIFEST, STATISTICS, finished, part_name, read_index, read_json, tensors_name
 from .rows import Key, Row, key, key_of
 
 
@@ -25,6 +26,9 @@ class Store:
         folder: where it is.
         manifest: what determines its numbers: upstream, fingerprint, layers, dim, codebook_sizes, poolings,
             frames (whether they were extracted), dtype, downstream, datarc, root, list_sha256, ...
+        added: poolings that `vqpool store add-pooling` added, each with what it was made with: ``a`` (VQ-SIF's), and
+            where it needs statistics ``counts`` (their `training.fingerprint`) and ``fold`` (ER's test fold, or None).
+        shards: the rows of each shard, in its order.
         utterances: one `Row` per utterance, in the order of the list (train, dev, test, each utterance once); a
             row's number is its place in it.
     """
@@ -32,7 +36,8 @@ class Store:
     def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
         self.folder, self.manifest = folder, manifest
         indexed = [read_index(folder, number) for number in range(manifest["shards"])]
-        self._rows = [rows for rows, _ in indexed]  # per shard
+        self.added: dict[str, dict[str, Any]] = manifest.get("added", {})
+        self.shards = [rows for rows, _ in indexed]
         #: Per row: shard, place in the shard, first frame in the shard.
         self._place: dict[int, tuple[int, int, int]] = {}
         found: dict[int, Row] = {}
@@ -43,7 +48,7 @@ class Store:
         if sorted(found) != list(range(manifest["utterances"])):
             raise InputError(f"{folder}: its shards do not belong together: remove it and extract again.")
         self.utterances = [found[row] for row in range(len(found))]
-        self._open: dict[int, dict[str, Tensor]] = {}
+        self._open: dict[str, dict[str, Tensor]] = {}
 
     @classmethod
     def open(cls, path: str | Path) -> Store:
@@ -63,6 +68,11 @@ class Store:
                 f"-u {manifest['upstream']} -d {manifest['downstream']} --store {folder} ... again continues it."
             )
         return cls(folder, manifest)
+
+    @property
+    def poolings(self) -> list[str]:
+        """What `vectors` takes: the poolings that were extracted, then those that were added."""
+        return [*self.manifest["poolings"], *self.added]
 
     @cached_property
     def _by_key(self) -> dict[Key, int]:
@@ -96,7 +106,8 @@ class Store:
     def codes(self, row: int) -> Tensor:
         """Code indices int64 [T, G] of a row, T = ``utterances[row].length``."""
         shard, _, start = self._place[row]
-        return self._tensor(shard, "codes")[start : start + self.utterances[row].length].long()
+        codes = self._tensors(tensors_name(shard))["codes"]
+        return codes[start : start + self.utterances[row].length].long()
 
     def frames(self, row: int) -> Tensor:
         """Frames float32 [T, D] of a row: the plain mean over all hidden states, real frames only.
@@ -109,7 +120,8 @@ class Store:
                 f"{self.folder}: extracted without --frames: extract again with it, to another --store."
             )
         shard, _, start = self._place[row]
-        return self._tensor(shard, "frames")[start : start + self.utterances[row].length].float()
+        frames = self._tensors(tensors_name(shard))["frames"]
+        return frames[start : start + self.utterances[row].length].float()
 
     def vectors(self, pooling: str, rows: Sequence[int] | None = None) -> Tensor:
         """Pooled vectors of every layer, [N, layers, D], in the dtype of the store.
@@ -117,14 +129,13 @@ class Store:
         They are gathered from the memory-mapped shards into the order of the list: N * layers * D numbers.
 
         Args:
-            pooling: one of ``manifest["poolings"]``.
+            pooling: one of ``poolings``.
             rows: which rows, in which order; all by default. Only theirs are read then.
 
         Raises:
             InputError: a pooling that is not stored.
         """
-        if pooling not in self.manifest["poolings"]:
-            raise unknown_name(f"pooling in {self.folder}:", pooling, self.manifest["poolings"])
+        self._require(pooling)
         wanted = range(len(self.utterances)) if rows is None else rows
         where: dict[int, list[tuple[int, int]]] = {}
         for position, row in enumerate(wanted):
@@ -134,18 +145,35 @@ class Store:
         gathered = torch.empty(len(wanted), self.manifest["layers"], self.manifest["dim"], dtype=dtype)
         for shard, pairs in where.items():
             positions, places = map(torch.tensor, zip(*pairs))
-            gathered[positions] = self._tensor(shard, f"vectors.{pooling}")[places]
+            name = part_name(shard, pooling) if pooling in self.added else tensors_name(shard)
+            gathered[positions] = self._tensors(name)[f"vectors.{pooling}"][places]
         return gathered
 
-    def _tensor(self, shard: int, name: str) -> Tensor:
-        if shard not in self._open:
-            path = self.folder / tensors_name(shard)
+    def statistics(self, pooling: str) -> Counts:
+        """Counts of the training split's codes that an added pooling's vectors were made with.
+
+        They are in the store's `pooling_statistics.safetensors`, a file as an experiment has it.
+
+        Raises:
+            InputError: a pooling that is not stored, or one without statistics.
+        """
+        self._require(pooling)
+        if "counts" not in self.added.get(pooling, {}):
+            raise InputError(f"{pooling}: takes no training statistics.")
+        return Counts.load(self.folder / STATISTICS)
+
+    def _require(self, pooling: str) -> None:
+        if pooling not in self.poolings:
+            raise unknown_name(f"pooling in {self.folder}:", pooling, self.poolings)
+
+    def _tensors(self, name: str) -> dict[str, Tensor]:
+        if name not in self._open:
+            path = self.folder / name
             try:
                 with safe_open(str(path), framework="pt") as file:
-                    names = list(file.keys())
-                    self._open[shard] = {name: file.get_tensor(name) for name in names}
+                    self._open[name] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             except (SafetensorError, OSError) as error:
                 raise InputError(
                     f"{path}: damaged: vqpool store verify {self.folder} says what to do."
                 ) from error
-        return self._open[shard][name]
+        return self._open[name]

@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -105,8 +105,13 @@ def key_of(row: Row) -> Key:
     return str(row.path), row.start, row.frames
 
 
+def expert_of(downstream: str) -> Callable[..., Any]:
+    """The expert class of one of this project's downstreams."""
+    return importlib.import_module(f"s3prl.downstream.{downstream}.expert").DownstreamExpert
+
+
 def _corpora(downstream: str, section: dict[str, Any]) -> tuple[Sequence[Corpus], Section, float]:
-    expert = importlib.import_module(f"s3prl.downstream.{downstream}.expert").DownstreamExpert
+    expert = expert_of(downstream)
     folds: Sequence[str | None] = FOLDS if hasattr(expert, "fold") else (None,)
     made = []
     for fold in folds:

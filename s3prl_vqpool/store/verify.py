@@ -10,10 +10,15 @@ from typing import Any
 from tqdm import tqdm
 
 from .. import audio
+from ..errors import InputError
 from ..files import sha256
-from . import layout
-from .files import DONE, finished, index_name, read_json
+from ..pooling import Counts
+from . import layout, training
+from .files import DONE, STATISTICS, about_part, finished, index_name, part_index_name, part_name, read_json
 from .reader import Store
+
+#: A file, the hash of its bytes (None where it is not all there), and what helps.
+Check = tuple[Path, str | None, str]
 
 
 def info(store: Store) -> Iterator[str]:
@@ -24,24 +29,62 @@ def info(store: Store) -> Iterator[str]:
     yield f"{len(store.utterances):,} utterances of {manifest['downstream']}, {hours:,.2f} h of speech"
     yield f"{layout.in_words(size)} in {manifest['shards']} shards"
     for key, value in manifest.items():
-        if key not in ("utterances", "downstream", "samples", "shards"):
+        if key not in ("utterances", "downstream", "samples", "shards", "added"):
             yield f"{key:17} {_plain(value)}"
+    for name, made in store.added.items():
+        yield f"{'added':17} {' '.join([name, _plain({k: v for k, v in made.items() if v is not None})]).strip()}"
 
 
-def damaged(folder: Path) -> Iterator[str]:
-    """A line for each shard of a complete store whose bytes are not those that `done.json` names."""
+def damaged(store: Store) -> Iterator[str]:
+    """A line for each file of a complete store whose content is not that which was written."""
+    checks = [*_shards(store.folder), *_parts(store)]
+    for path, expected, remedy in tqdm(checks, desc="verifying", leave=False, disable=None, file=sys.stderr):
+        if expected is None or not path.is_file():
+            yield f"{path}: missing; {remedy}"
+        elif sha256(path) != expected:
+            yield f"{path}: its bytes are not those that were written; {remedy}"
+    for name in _counted(store)[:1]:  # all have the same
+        if _fingerprint(store.folder) != store.added[name]["counts"]:
+            path = store.folder / STATISTICS
+            yield f"{path}: missing, or not what was written; remove {path}, and {_again(store, name)}"
+
+
+def files(store: Store) -> int:
+    """How many files `damaged` looks at."""
+    parts = store.manifest["shards"] * len(store.added)
+    return store.manifest["shards"] + parts + bool(_counted(store))
+
+
+def _counted(store: Store) -> list[str]:
+    return [name for name, made in store.added.items() if "counts" in made]
+
+
+def _shards(folder: Path) -> Iterator[Check]:
     done = read_json(folder / DONE)["shards"]
-    there = finished(folder, len(done))
-    for number, entry in enumerate(tqdm(done, desc="verifying", leave=False, disable=None, file=sys.stderr)):
-        path = folder / entry["file"]
-        if not path.is_file() or not there[number]:
-            yield f"{path}: missing; {_remedy(folder, number)}"
-        elif sha256(path) != entry["sha256"]:
-            yield f"{path}: its bytes are not those that were written; {_remedy(folder, number)}"
+    for number, (entry, there) in enumerate(zip(done, finished(folder, len(done)))):
+        remedy = f"remove {folder / index_name(number)}, and the same vqpool extract makes it again"
+        yield folder / entry["file"], entry["sha256"] if there else None, remedy
 
 
-def _remedy(folder: Path, number: int) -> str:
-    return f"remove {folder / index_name(number)}, and the same vqpool extract makes it again"
+def _parts(store: Store) -> Iterator[Check]:
+    for name, made in store.added.items():
+        for number in range(len(store.shards)):
+            about = about_part(store.folder, number, name)
+            expected = about["sha256"] if about and about.get("made") == made else None
+            remedy = f"remove {store.folder / part_index_name(number, name)}, and {_again(store, name)}"
+            yield store.folder / part_name(number, name), expected, remedy
+
+
+def _again(store: Store, name: str) -> str:
+    a = f" --a {store.added[name]['a']:g}" if "a" in store.added[name] else ""
+    return f"vqpool store add-pooling {store.folder} {name}{a} makes it again"
+
+
+def _fingerprint(folder: Path) -> str | None:
+    try:
+        return training.fingerprint(Counts.load(folder / STATISTICS))
+    except InputError:
+        return None
 
 
 def _plain(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pickle import UnpicklingError
 from typing import Any
 
@@ -17,10 +17,12 @@ from transformers import (
     Wav2Vec2ConformerForPreTraining,
     Wav2Vec2FeatureExtractor,
     Wav2Vec2ForPreTraining,
+    Wav2Vec2Model,
 )
 from transformers.utils import logging
 
 from s3prl_vqpool.errors import InputError
+from s3prl_vqpool.unpadded import convolved_apart
 from s3prl_vqpool.upstream import WithCodes
 
 #: Per `model_type` of config.json: the model with a quantizer, and its attribute that S3PRL's expert runs.
@@ -67,6 +69,11 @@ class UpstreamExpert(WithCodes, _HfWav2Vec2):
         for kernel, stride in zip(self.model.config.conv_kernel, self.model.config.conv_stride):
             lengths = [(length - kernel) // stride + 1 for length in lengths]
         return lengths
+
+    def without_padding(self) -> AbstractContextManager[None] | None:
+        if not isinstance(self.model, Wav2Vec2Model):  # Conformer's convolutions hear padding
+            return None
+        return convolved_apart(self.model, lambda: self.samples)
 
     @torch.no_grad()
     def quantize(self, result: dict[str, Any]) -> Tensor:

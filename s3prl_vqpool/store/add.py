@@ -1,0 +1,207 @@
+"""Adding poolings to a store: their vectors go beside its shards, into files of their own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from tqdm import tqdm
+
+from .. import audio, pooling
+from ..corpora import Utterance
+from ..errors import InputError
+from ..heads import method_of
+from ..upstream import WithCodes
+from . import layout, training
+from .encode import Encoded, Encoder, Poolings, weights_of
+from .files import MANIFEST, Writer, about_part, read_json
+from .manifest import entry_of
+from .passes import Batch, go_through
+from .reader import Store
+from .rows import Listing, Row
+
+#: Vectors [n, layers, D] of a shard, for each pooling.
+Vectors = Mapping[str, Tensor]
+#: For each shard that lacks any, the poolings that it lacks.
+Missing = dict[int, list[str]]
+
+
+def add(store: Store, names: Sequence[str], a: float, rank: int = 0, world: int = 1) -> bool:
+    """Write the vectors of poolings of kind "weights" for this rank's shards, those that are not there.
+
+    Weights are those of the stored codes. Vectors of every layer need frames of every layer: where the upstream
+    has one layer and its frames are stored, they are made of those; otherwise the upstream runs again. Counts of
+    the training split, where a pooling needs them, are in the store from then on. The manifest lists the poolings
+    once all their vectors are there; until then readers do not see them.
+
+    Args:
+        names: as `manifest.checked` gives them.
+        a: VQ-SIF's.
+
+    Returns:
+        Whether they are all there now (other ranks may be busy still).
+
+    Raises:
+        InputError: a pooling that is there with another ``a``; a corpus, checkpoint or audio that is not as it
+            was; too little disk; a device that is not here.
+    """
+    writer = Writer(store.folder, rank, world)
+    names = [name for name in names if name not in store.manifest["poolings"]]
+    poolings, made = _options(store, names, a, writer)
+    _agree(store, made)
+    mine = range(rank, len(store.shards), world)
+    missing = {
+        k: lacking for k in mine if (lacking := [n for n in names if not _there(store, k, n, made[n])])
+    }
+    left = sum(len(store.shards[number]) * len(lacking) for number, lacking in missing.items())
+    layout.check_disk(store.folder, left * layout.vector_bytes(store.manifest), "add fewer poolings at once")
+
+    def write(number: int, vectors: Vectors) -> None:
+        for name in missing[number]:
+            writer.write_part(number, name, vectors[name], made[name])
+
+    if store.manifest["layers"] == 1 and store.manifest["frames"]:
+        _from_frames(store, poolings, missing, write)
+    elif missing:
+        _from_upstream(store, poolings, missing, write, rank)
+    if not all(_there(store, k, name, made[name]) for k in range(len(store.shards)) for name in names):
+        return False
+    _list(made, writer)
+    return True
+
+
+def _agree(store: Store, made: Mapping[str, Mapping[str, Any]]) -> None:
+    """InputError for a pooling that the manifest lists as made with something else."""
+    for name, now in made.items():
+        before = store.added.get(name, now)
+        for key in now:
+            if before[key] != now[key]:
+                raise InputError(
+                    f"{store.folder}: has {name} with {key} {before[key]!r}, but now it is {now[key]!r}: give the same "
+                    "again, or add it to another store."
+                )
+
+
+def _list(made: Mapping[str, Any], writer: Writer) -> None:
+    content = read_json(writer.folder / MANIFEST)
+    added = {**content.get("added", {}), **made}
+    if content.get("added", {}) != added:
+        writer.write_json(MANIFEST, {**content, "added": added})
+
+
+def _options(
+    store: Store, names: Sequence[str], a: float, writer: Writer
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """For each pooling, the keyword arguments of `pooling.weights`, and what is recorded of them."""
+    methods = {name: method_of(name)[0] for name in names}
+    given: dict[str, Any] = {"a": a}
+    recorded: dict[str, dict[str, Any]] = {"a": {"a": a}}
+    if any(method.needs_statistics for method in methods.values()):
+        utterances, fold = training.split(store)
+        given["counts"] = training.obtain(store, utterances, writer)
+        recorded["counts"] = {"counts": training.fingerprint(given["counts"]), "fold": fold}
+    poolings, made = {}, {}
+    for name, method in methods.items():
+        poolings[name] = {option: given[option] for option in method.options}
+        made[name] = {key: value for option in method.options for key, value in recorded[option].items()}
+    return poolings, made
+
+
+def _there(store: Store, number: int, name: str, made: Mapping[str, Any]) -> bool:
+    """Whether a shard's vectors are there, made with that and nothing else."""
+    about = about_part(store.folder, number, name)
+    return about is not None and about.get("made") == made
+
+
+def _from_frames(
+    store: Store, poolings: Poolings, missing: Missing, write: Callable[[int, Vectors], None]
+) -> None:
+    manifest, utterances = store.manifest, store.utterances
+    dtype, samples = getattr(torch, manifest["dtype"]), [row.samples for row in utterances]
+    for number, names in tqdm(missing.items(), "pooling stored frames", leave=False, disable=None):
+        parts: dict[str, list[Tensor]] = {name: [] for name in names}
+        for rows in layout.batches(store.shards[number], samples, manifest["batch_seconds"]):
+            frames = pad_sequence([store.frames(row) for row in rows], batch_first=True)  # [B, T, D]
+            codes = pad_sequence([store.codes(row) for row in rows], batch_first=True, padding_value=-1)
+            lengths = torch.tensor([utterances[row].length for row in rows])
+            batch = codes, lengths, [samples[row] for row in rows], manifest["downsample_rate"]
+            for name in names:
+                parts[name].append(pooling.pool(frames, weights_of(name, poolings[name], *batch)))
+        write(number, {name: torch.cat(each)[:, None].to(dtype) for name, each in parts.items()})
+
+
+def _from_upstream(
+    store: Store,
+    poolings: Poolings,
+    missing: Missing,
+    write: Callable[[int, Vectors], None],
+    rank: int,
+) -> None:
+    listing, shards = _listing(store), {number: store.shards[number] for number in missing}
+    device = _device(store)
+    if rank == 0:
+        hours = (
+            sum(listing.samples[row] for rows in shards.values() for row in rows) / audio.SAMPLE_RATE / 3600
+        )
+        print(
+            f"{store.folder} has no frames of every layer: running {store.manifest['upstream']} again over "
+            f"{hours:,.2f} h of speech",
+            file=sys.stderr,
+        )
+    needed = {name: poolings[name] for names in missing.values() for name in names}
+    encoder = Encoder(_upstream(store, device), needed, False, getattr(torch, store.manifest["dtype"]))
+
+    def encode(batch: Batch) -> list[Encoded]:
+        for row, sha256 in zip(batch.rows, batch.hashes):
+            if sha256 != store.utterances[row].sha256:
+                raise InputError(
+                    f"{store.utterances[row].path}: is not the audio that {store.folder} was extracted from: put that "
+                    "back, or extract to another --store."
+                )
+        return encoder(batch.wavs, [store.codes(row) for row in batch.rows])
+
+    def joined(number: int, encoded: list[Encoded], rows: list[Row]) -> None:
+        write(number, {name: torch.stack([one[f"vectors.{name}"] for one in encoded]) for name in needed})
+
+    go_through(listing, shards, store.manifest, device, rank == 0, encode, joined)
+
+
+def _listing(store: Store) -> Listing:
+    """The utterances of the store, row by row."""
+    return Listing(
+        [Utterance(row.path, row.label, row.id, 1.0, row.start, row.frames) for row in store.utterances],
+        [row.samples for row in store.utterances],
+        store.manifest["gain_db"],
+        int(store.manifest["datarc"]["num_workers"]),
+    )
+
+
+def _device(store: Store) -> torch.device:
+    """Where the store was extracted."""
+    if store.manifest["device"] == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise InputError(
+            f"{store.folder}: was extracted on cuda, which this torch does not see: add poolings where there is one."
+        )
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+
+
+def _upstream(store: Store, device: torch.device) -> WithCodes:
+    """The store's upstream, with the weights that it was extracted with."""
+    manifest = store.manifest
+    upstream = entry_of(manifest)(
+        ckpt=manifest["ckpt"], model_config=manifest.get("upstream_model_config"), refresh=False
+    )
+    upstream.eval().to(device)
+    if upstream.fingerprint() != manifest["fingerprint"]:
+        raise InputError(
+            f"{manifest['ckpt'] or manifest['upstream']}: has other weights than {store.folder} was extracted with: "
+            "put those back, or extract to another --store."
+        )
+    return upstream

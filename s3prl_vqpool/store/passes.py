@@ -1,0 +1,136 @@
+"""An upstream's pass over the utterances of shards: in batches of similar length, read ahead by workers."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from .. import audio
+from ..corpora import UtteranceDataset
+from ..corpora.base import Sample
+from ..errors import InputError
+from . import layout
+from .encode import Encoded
+from .rows import Listing, Row
+
+_Read = tuple[Tensor, list[int], list[str]]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Utterances that are encoded together: their rows, waveforms [samples], and hashes of those."""
+
+    rows: list[int]
+    wavs: Sequence[Tensor]
+    hashes: list[str]
+
+
+def go_through(
+    listing: Listing,
+    shards: Mapping[int, Sequence[int]],
+    settings: Mapping[str, Any],
+    device: torch.device,
+    show: bool,
+    encode: Callable[[Batch], list[Encoded]],
+    write: Callable[[int, list[Encoded], list[Row]], None],
+) -> None:
+    """Encode the rows of each shard, and hand what was found to ``write`` with the shard's number.
+
+    Args:
+        shards: number -> rows.
+        settings: the store's manifest; ``batch_seconds``, ``threads`` and ``dtype`` count here.
+        device: where the waveforms are wanted.
+        show: whether there is a progress bar.
+
+    Raises:
+        InputError: audio that cannot be read, or a number that ``dtype`` cannot hold.
+    """
+    plan = [layout.batches(rows, listing.samples, settings["batch_seconds"]) for rows in shards.values()]
+    read = _read(listing, [batch for batches in plan for batch in batches])
+    with _progress(listing, shards, show) as progress, _threads(settings["threads"]):
+        for number, batches in zip(shards, plan):
+            encoded, rows = [], []
+            for batch in batches:
+                samples, sizes, hashes = next(read)
+                found = encode(Batch(batch, samples.to(device).split(sizes), hashes))
+                encoded += found
+                for row, size, sha256, one in zip(batch, sizes, hashes, found):
+                    rows.append(_row(listing, row, size, len(one["codes"]), sha256))
+                    _check(one, rows[-1], settings["dtype"])
+                _advance(progress, sum(sizes))
+            write(number, encoded, rows)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """As many threads as the store was begun with: with another number, products are rounded otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _progress(listing: Listing, shards: Mapping[int, Sequence[int]], show: bool) -> tqdm:
+    samples = sum(listing.samples[row] for rows in shards.values() for row in rows)
+    return tqdm(
+        total=samples / audio.SAMPLE_RATE / 3600,
+        desc="extracting",
+        disable=None if show else True,
+        file=sys.stderr,
+        leave=False,
+        bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.2f}/{total:.2f} h of speech [{elapsed}<{remaining}{postfix}]",
+    )
+
+
+def _advance(progress: tqdm, samples: int) -> None:
+    hours = samples / audio.SAMPLE_RATE / 3600
+    if not progress.disable:
+        state = progress.format_dict
+        speed = (state["n"] + hours) / max(state["elapsed"], 1e-3) * 3600
+        progress.set_postfix_str(f"{speed:,.0f} h of speech per hour", refresh=False)
+    progress.update(hours)
+
+
+def _read(listing: Listing, batches: list[list[int]]) -> Iterator[_Read]:
+    """The samples of each batch, and their hashes; workers read ahead."""
+    dataset = UtteranceDataset(listing.utterances, listing.gain_db)
+    loader = DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=listing.workers,
+        collate_fn=_hashed,
+    )
+    return iter(loader)
+
+
+def _hashed(samples: Sequence[Sample]) -> _Read:
+    """All samples in one tensor (a worker hands over a file descriptor for each), their numbers, their hashes."""
+    wavs = [wav.astype("<f4", copy=False) for wav, *_ in samples]
+    hashes = [hashlib.sha256(np.ascontiguousarray(wav).data).hexdigest() for wav in wavs]
+    return torch.from_numpy(np.concatenate(wavs)), [len(wav) for wav in wavs], hashes
+
+
+def _row(listing: Listing, row: int, samples: int, length: int, sha256: str) -> Row:
+    u = listing.utterances[row]
+    return Row(u.id, u.path, u.start, u.frames, samples, length, u.label, sha256)
+
+
+def _check(one: Encoded, row: Row, dtype: str) -> None:
+    for name, tensor in one.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            way_out = (
+                "give --dtype float32" if dtype == "float16" else "the upstream is at fault, or the audio"
+            )
+            raise InputError(f"{row.path}: {name} is not finite in {dtype}: {way_out}.")

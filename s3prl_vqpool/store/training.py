@@ -1,0 +1,75 @@
+"""The training split of a store's corpus, and counts of its codes: what VQ-GP, VQ-BP and VQ-SIF need."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from .. import plugin, pooling, statistics
+from ..corpora import Utterance, UtteranceDataset
+from ..heads import MEAN
+from ..pooling import Counts
+from .files import STATISTICS, Writer
+from .manifest import entry_of
+from .reader import Store
+from .rows import expert_of
+
+_UTTERANCES = 1000
+"""So many are counted at once."""
+
+
+def obtain(store: Store, utterances: Sequence[Utterance], writer: Writer) -> Counts:
+    """Counts of the stored codes of the training split; those in the store's `STATISTICS`, written if not there.
+
+    Each utterance counts once, by the row that `Store.rows` gives, so a random excerpt (Speech Commands'
+    `_silence_`) by the first window of its file. Their identity is that of the runner's statistics.
+
+    Raises:
+        InputError: the file there is damaged, or of another training split; an utterance that is not stored.
+    """
+    identity = _identity(store, utterances)
+    if (store.folder / STATISTICS).exists():
+        return Counts.load(store.folder / STATISTICS, identity)
+    counts = _counts(store, store.rows(utterances))
+    with TemporaryDirectory() as folder:
+        counts.save(Path(folder) / STATISTICS, identity)
+        writer.write(STATISTICS, (Path(folder) / STATISTICS).read_bytes())
+    return counts
+
+
+def split(store: Store) -> tuple[list[Utterance], str | None]:
+    """The training split that the manifest's `datarc` names, and ER's test fold, None for others."""
+    plugin.register()
+    section = {"datarc": dict(store.manifest["datarc"]), "modelrc": {"projector_dim": 1, "pooling": MEAN}}
+    expert = expert_of(store.manifest["downstream"])(1, section, expdir=os.curdir)
+    return expert.corpus.splits["train"], getattr(expert, "fold", None)
+
+
+def fingerprint(counts: Counts) -> str:
+    """SHA-256 of what was counted. Not of the file: two of the same content need not have the same bytes."""
+    digest = hashlib.sha256(str(list(counts.sizes)).encode())
+    for tensor in (counts.tuples, counts.occurrences):
+        digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def _identity(store: Store, utterances: Sequence[Utterance]) -> dict[str, object]:
+    """As `statistics.obtain` has it, without the upstream: its kind is the folder of its `hubconf.py`."""
+    return {
+        "upstream": entry_of(store.manifest).__module__.split(".")[-2],
+        "weights": store.manifest["fingerprint"],
+        "training set": statistics._hash(UtteranceDataset(utterances)),
+    }
+
+
+def _counts(store: Store, rows: Sequence[int]) -> Counts:
+    sizes, parts = store.manifest["codebook_sizes"], []
+    for k in range(0, len(rows), _UTTERANCES):
+        codes = torch.cat([store.codes(row) for row in rows[k : k + _UTTERANCES]])
+        parts.append(pooling.counts(codes[None], torch.tensor([len(codes)]), sizes))
+    return sum(parts)  # type: ignore[return-value]
