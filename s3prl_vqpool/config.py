@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +58,20 @@ def check_override(option: str) -> None:
         )
 
 
-def read(downstream: str, given: str | None, override: str | None) -> dict[str, Any]:
+def read(
+    downstream: str, given: str | None, override: str | None, datarc: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The config of a downstream with `-o` applied, for commands that do not go through S3PRL's runner.
+
+    Args:
+        datarc: entries for the default config's `datarc`, where no config is ``given``.
 
     Raises:
         InputError: as `find`; or an option that is not ``config.SECTION.KEY=VALUE``.
     """
     config = yaml.safe_load(find(downstream, given).read_text())
+    if given is None and datarc:
+        config["downstream_expert"]["datarc"].update(datarc)
     for option in override.split(",,") if override else ():
         check_override(option.strip())
         name, value = (part.strip() for part in option.split("="))

@@ -50,7 +50,7 @@ def obtain(
     identity = whose(upstream)
     if given is not None:
         return load(method, given, identity)
-    identity["training set"] = _hash(training_set)
+    identity["training set"] = hash_of(training_set)
     if stored.is_file() and read_identity(stored) == identity:
         return load(method, stored, identity)
     found = _one_pass(method, upstream, featurizer, training_set)
@@ -128,7 +128,8 @@ def _gathered(vectors: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def _hash(training_set: UtteranceDataset) -> str:
+def hash_of(training_set: UtteranceDataset) -> str:
+    """SHA-256 of its utterances' ids, in their order."""
     digest = hashlib.sha256()
     for utterance in training_set.utterances:
         digest.update(f"{utterance.id}{os.linesep}".encode())

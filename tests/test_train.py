@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,6 @@ from s3prl_vqpool import checkpoints, cli, plugin
 from s3prl_vqpool.store import Store
 from s3prl_vqpool.trainer import loop as trainer
 from s3prl_vqpool.trainer.data import Data
-from s3prl_vqpool.trainer.heads import Heads
 from s3prl_vqpool.trainer.runs import name_of
 
 Config = Callable[..., Path]
@@ -167,6 +166,53 @@ def test_train_evaluates_from_audio_as_it_reported(
         assert (best.parent / "test_predict.txt").read_text() == predictions
 
 
+def test_train_on_added_poolings_evaluates_from_audio_as_it_reported(
+    extracted: Any, run: Any, tmp_path: Path
+) -> None:
+    _, store = extracted("large", "ks")
+    folder = tmp_path / "store"
+    shutil.copytree(store, folder)
+    assert cli.main(["store", "add-pooling", str(folder), "VQ-BP", "VQ-SIF", "--a", "1e-2"]) == 0
+    poolings = ("VQ-BP", "VQ-SIF", "VQ-LP")
+    command = ["train", "-d", "vqpool_ks", "--store", str(folder), "--lr", "1e-2", "--pooling", *poolings]
+    steps = "config.runner.total_steps=60,,config.runner.eval_step=60"
+    assert cli.main([*command, "-o", steps, "-p", str(tmp_path / "exp")]) == 0
+    weights = []
+    for name in poolings:
+        head = tmp_path / "exp" / name / "lr=1e-2"
+        predictions = (head / "test_predict.txt").read_text()
+        (accuracy,) = re.findall(r"^test at step 60: (\S+)$", (head / "log.log").read_text(), re.M)
+        ran = run("-m", "evaluate", "-e", head / "dev-best.ckpt", "-o", f"{SECTION}.batch_size=1").ok()
+        assert f"test acc: {accuracy}\n" in ran.out
+        assert (head / "test_predict.txt").read_text() == predictions
+        weights.append(state_of(head, "dev-best.ckpt")["Downstream"]["projector.weight"])
+    assert not torch.allclose(weights[0], weights[2], atol=1e-3)
+    assert not torch.allclose(weights[0], weights[1], atol=1e-3)
+
+
+def test_train_refuses_vectors_with_another_folds_statistics(
+    extracted: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, store = extracted("mfcc", "er")
+    folder = tmp_path / "store"
+    shutil.copytree(store, folder)
+    assert cli.main(["store", "add-pooling", str(folder), "VQ-GP"]) == 0
+    command = [
+        "train",
+        "-d",
+        "vqpool_er",
+        "--store",
+        str(folder),
+        "--pooling",
+        "VQ-GP",
+        "-p",
+        str(tmp_path / "exp"),
+    ]
+    capsys.readouterr()
+    assert cli.main([*command, "-o", "config.downstream_expert.datarc.test_fold=fold3"]) == 2
+    assert "its VQ-GP is of fold1, not of fold3" in one_line(capsys)
+
+
 def test_train_heads_together_equal_heads_alone(ic: Any, config: Config, tmp_path: Path) -> None:
     _, folder = ic("large")
     file = config(total_steps=40, gradient_clipping=0.1)
@@ -264,7 +310,8 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
     ("options", "named"),
     [
         (["--pooling", "VQ-LPP"], "Did you mean VQ-LP"),
-        (["--pooling", "VQ-SIF"], "has to be fitted"),
+        (["--pooling", "VQ-SIF"], "'VQ-SIF'"),
+        (["--pooling", "Whitening"], "has to be fitted"),
         (["--pooling", "VQ-Squash-AND"], "'VQ-Squash-AND'"),
         (["--lr", "0"], "--lr 0.0"),
         (["--lr", "nan"], "--lr nan"),
@@ -281,7 +328,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["-o", "config.specaug.apply_time_mask=True"], "specaug"),
         (["-o", "config.scheduler.name=nothing"], "nothing"),
         (["-o", "config.downstream_expert.modelrc.pooling_options={'a': 1}"], "pooling_options"),
-        (["-p", __file__], "-p"),
+        (["-p", __file__], "choose another folder"),
     ],
 )
 def test_train_says_what_is_wrong_in_one_line(
@@ -323,18 +370,3 @@ def test_train_draws_every_second_of_silence_by_seed_and_epoch(
         if utterance.id in {u.id for u in expert.corpus.splits["train"] if u.frames}:
             assert len(same_file) > 1
         assert drawn[index] == same_file
-
-
-def test_heads_with_a_nan_gradient_are_left_as_they_were(ic: Any, config: Config, tmp_path: Path) -> None:
-    """As S3PRL's runner does; the other heads go on."""
-    _, folder = ic("large")
-    store = Store.open(folder)
-    values = yaml.safe_load(config(total_steps=1).read_text())
-    runs = trainer.make(store, "vqpool_ic", values, ["VQ-LP", "mean"], [1e-2], tmp_path, 1337)
-    heads = Heads(runs)
-    before = [run.parameters["projector.weight"].clone() for run in runs]
-    vectors = [torch.ones(3, 4, 48), torch.full((3, 4, 48), math.nan)]
-    heads.logits(vectors).square().sum().backward()
-    assert heads.step(clip=1.0) == [runs[1]]
-    assert not torch.equal(runs[0].parameters["projector.weight"], before[0])
-    assert torch.equal(runs[1].parameters["projector.weight"], before[1])

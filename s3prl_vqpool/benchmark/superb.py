@@ -81,12 +81,8 @@ def measure(
 
 def config(task: Task, override: str | None) -> dict[str, Any]:
     """The default config of a task with `-o` applied; the corpus is where the store found it."""
-    found = configs.read(task.store.manifest["downstream"], None, override)
-    given = {option.split("=")[0].strip() for option in (override or "").split(",,")}
-    datarc = found["downstream_expert"]["datarc"]
-    for key, value in task.store.manifest["datarc"].items():
-        if f"config.downstream_expert.datarc.{key}" not in given:
-            datarc[key] = value
+    manifest = task.store.manifest
+    found = configs.read(manifest["downstream"], None, override, manifest["datarc"])
     runner = configs.runner_section(found)
     if runner["eval_step"] > runner["total_steps"]:
         raise InputError(

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..store import Store
     from ..trainer.heads import Run
 
 HELP = (
@@ -38,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from .. import plugin
-    from ..config import Section
+    from ..config import Section, read
     from ..errors import InputError, unknown_name
     from ..store import Store, manifest
     from ..trainer import train
@@ -52,9 +51,9 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(
             f"-d {args.downstream}: {args.store} was extracted for {store.manifest['downstream']}."
         )
-    config = _config(args, store)
+    config = read(args.downstream, args.config, args.override, store.manifest["datarc"])
     modelrc = Section("config.downstream_expert.modelrc", config["downstream_expert"]["modelrc"])
-    poolings = manifest.checked(args.pooling or [str(modelrc["pooling"])])
+    poolings = manifest.checked(args.pooling or [str(modelrc["pooling"])], statistics=True)
     rates = list(dict.fromkeys(args.lr or [Section("config.optimizer", config["optimizer"])["lr"]]))
     for rate in rates:
         if not isinstance(rate, float) or not 0 < rate < float("inf"):
@@ -63,19 +62,6 @@ def run(args: argparse.Namespace) -> int:
     for each in runs:
         print(_summary(each, name_of(each.config["optimizer"]["lr"])))
     return 0
-
-
-def _config(args: argparse.Namespace, store: Store) -> dict[str, Any]:
-    """The config with `-o` applied; without `-c` the corpus is where the store found it."""
-    from ..config import read
-
-    config = read(args.downstream, args.config, args.override)
-    given = {option.split("=")[0].strip() for option in (args.override or "").split(",,")}
-    if args.config is None:
-        datarc = config["downstream_expert"]["datarc"]
-        stored = store.manifest["datarc"].items()
-        datarc.update({k: v for k, v in stored if f"config.downstream_expert.datarc.{k}" not in given})
-    return config
 
 
 def _summary(run: Run, rate: str) -> str:

@@ -63,7 +63,7 @@ def _identity(store: Store, utterances: Sequence[Utterance]) -> dict[str, object
     return {
         "upstream": entry_of(store.manifest).__module__.split(".")[-2],
         "weights": store.manifest["fingerprint"],
-        "training set": statistics._hash(UtteranceDataset(utterances)),
+        "training set": statistics.hash_of(UtteranceDataset(utterances)),
     }
 
 

@@ -73,7 +73,7 @@ class Data:
     def batch(self, poolings: Sequence[str], rows: Sequence[int]) -> list[Tensor]:
         """Vectors float32 [B, layers, D] of each pooling."""
         places = torch.tensor([self.place[row] for row in rows])
-        return [self.vectors[name][places].float() for name in poolings]
+        return [self.vectors[name].index_select(0, places).float() for name in poolings]
 
 
 def _windows(store: Store, utterances: Sequence[Utterance]) -> dict[int, list[int]]:

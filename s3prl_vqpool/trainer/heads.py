@@ -1,8 +1,4 @@
-"""Many SUPERB heads as one batched model over pooled vectors, each with S3PRL's own optimizer.
-
-Between the hidden states and the logits of a SUPERB head everything is linear, so the weighted sum over layers
-and the projector may come after the pooling.
-"""
+"""Many SUPERB heads as batched models over pooled vectors, each head with S3PRL's own optimizer."""
 
 from __future__ import annotations
 
@@ -10,6 +6,7 @@ import argparse
 import math
 from collections.abc import Sequence
 from copy import deepcopy
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +15,13 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..expert import UtteranceExpert
+from .stacked import PROJECTOR, Forward, backward, forward
 
 #: Optimizers of torch that have one kernel for a whole step on the CPU; the numbers are those of the others.
 _FUSED = ("Adam", "AdamW", "SGD", "Adagrad")
+#: Heads in a batch: few enough that what a step touches stays in the CPU's cache from forward to update. With a
+#: base-size upstream, parameters and Adam's moments are 2.4 MB a head.
+TOGETHER = 8
 
 
 class Run:
@@ -99,76 +100,76 @@ class Run:
                 self.scheduler.load_state_dict(state["Scheduler"])
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
-                f"{self.folder}: its checkpoint is of another head: choose another -p."
+                f"{self.folder}: its checkpoint is of another head: choose another folder."
             ) from error
         for group in self.optimizer.param_groups if self.fused else ():
             group["fused"] = True
 
 
 class Heads:
-    """H heads; parameters are stacked [H, ...], and each head's own tensors are views of them.
+    """Heads of one pooling, trained at once; parameters are stacked [H, ...], and a run's own are views of them.
 
     Args:
-        runs: those of one pooling beside each other.
+        runs: one per head.
+        memory: [P, D] for the gradient of one projector, which all heads use one after the other.
     """
 
-    def __init__(self, runs: Sequence[Run]) -> None:
-        self.runs = runs
-        self.poolings = list(dict.fromkeys(run.pooling for run in runs))
-        self._sizes = [sum(run.pooling == name for run in runs) for name in self.poolings]
-        self._stacked: dict[str, nn.Parameter] = {}
-        for name in runs[0].parameters:
-            values = torch.stack([run.parameters[name].detach() for run in runs])
-            self._stacked[name] = nn.Parameter(values)
-            for run, value in zip(runs, values):
-                run.parameters[name].data = value
-        for run in runs:
+    def __init__(self, runs: Sequence[Run], memory: Tensor) -> None:
+        self.runs, self.pooling, self._memory = runs, runs[0].pooling, memory
+        self._parameters = {
+            name: torch.stack([run.parameters[name].detach() for run in runs]) for name in runs[0].parameters
+        }
+        self._gradients = {
+            name: torch.zeros_like(each) for name, each in self._parameters.items() if name != PROJECTOR
+        }
+        self._factors: list[tuple[Tensor, Tensor]] = []  # of the projectors' gradients, one pair per batch
+        for head, run in enumerate(runs):
+            for name, parameter in run.parameters.items():
+                parameter.data = self._parameters[name][head]
+                parameter.grad = memory if name == PROJECTOR else self._gradients[name][head]
             run.prepare()
 
-    def logits(self, vectors: Sequence[Tensor]) -> Tensor:
-        """[H, B, C] of pooled vectors float32 [B, layers, D], one tensor for each of ``poolings``."""
-        stacked = self._stacked
-        if "weights" in stacked:
-            weights = stacked["weights"].softmax(dim=1).split(self._sizes)
-            mixed = [(w @ each).transpose(0, 1) for w, each in zip(weights, vectors)]  # [heads, B, D]
-        else:
-            mixed = [each[:, 0].expand(size, -1, -1) for size, each in zip(self._sizes, vectors)]
-        values, out = torch.cat(mixed), "model.post_net.linear"
-        weights, bias = stacked["projector.weight"], stacked["projector.bias"]
-        last, last_bias = stacked[f"{out}.weight"], stacked[f"{out}.bias"]
-        if last.size(1) > values.size(1):
-            return _linear(_linear(values, weights, bias), last, last_bias)
-        both = last @ weights  # [H, C, D]: with fewer classes than utterances, the products are smaller so
-        return _linear(values, both, (last @ bias[..., None])[..., 0] + last_bias)
+    def forward(self, vectors: Tensor) -> Forward:
+        """Logits [H, B, C] of pooled vectors float32 [B, layers, D], and what `backward` needs."""
+        return forward(self._parameters, vectors)
+
+    def backward(self, done: Forward, gradient: Tensor) -> None:
+        """Add the parameters' gradients, of a loss with this ``gradient`` [H, B, C] by the logits."""
+        self._factors.append(backward(self._parameters, done, gradient, self._gradients))
 
     def step(self, clip: float) -> list[Run]:
         """Clip each head's gradient to the norm ``clip``, and update it; the heads whose gradient is NaN, which
         are left as they were."""
-        gradients = {name: p.grad for name, p in self._stacked.items() if p.grad is not None}
-        norms = torch.stack([each.flatten(1).norm(dim=1) for each in gradients.values()]).norm(dim=0)  # [H]
+        left, right = (torch.cat(each, dim=1) for each in zip(*self._factors))
+        squares = [each.flatten(1).square().sum(dim=1) for each in self._gradients.values()]
+        squares.append(((left @ left.mT) * (right @ right.mT)).sum(dim=(1, 2)).clamp(min=0))
+        norms = torch.stack(squares).sum(dim=0).sqrt()  # [H]
         factors = (clip / (norms + 1e-6)).clamp(max=1)
-        if (factors != 1).any():
-            for each in gradients.values():
-                each.mul_(factors.view(-1, *[1] * (each.dim() - 1)))
+        for each in (left, *self._gradients.values()):
+            each.mul_(factors.view(-1, *[1] * (each.dim() - 1)))
         failed = []
-        parts = zip(*(each.unbind() for each in gradients.values()))
-        for run, norm, own in zip(self.runs, norms.tolist(), parts):
+        for head, (run, norm) in enumerate(zip(self.runs, norms.tolist())):
             if math.isnan(norm):
                 failed.append(run)
             else:
-                for name, gradient in zip(gradients, own):
-                    run.parameters[name].grad = gradient
+                torch.mm(left[head].T, right[head], out=self._memory)
                 run.optimizer.step()
             if run.scheduler:
                 run.scheduler.step()
-        for parameter in self._stacked.values():
-            parameter.grad = None
+        self._factors.clear()
+        for each in self._gradients.values():
+            each.zero_()
         return failed
 
 
-def _linear(values: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """[H, B, out] of [H, B, in], [H, out, in] and [H, out]."""
-    return torch.baddbmm(bias[:, None], values, weight.transpose(1, 2))
+def batched(runs: Sequence[Run]) -> list[Heads]:
+    """At most `TOGETHER` heads of a pooling at a time, of runs where those of a pooling are beside each other."""
+    memory = torch.empty_like(runs[0].parameters[PROJECTOR])
+    made = []
+    for _, group in groupby(runs, key=lambda run: run.pooling):
+        same = list(group)
+        made += [Heads(same[k : k + TOGETHER], memory) for k in range(0, len(same), TOGETHER)]
+    return made
 
 
 def _copied(module: nn.Module) -> dict[str, Tensor]:

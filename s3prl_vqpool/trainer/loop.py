@@ -10,6 +10,7 @@ import io
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, redirect_stdout
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from tqdm import tqdm
 from ..errors import unknown_name
 from ..store import Store
 from .data import Data
-from .heads import Heads, Run
+from .heads import Heads, Run, batched
 from .runs import agreed, begin, check, cut_log, groups, load, make, states, write
+from .stacked import Forward
 
 #: Rows whose logits are computed together in an evaluation.
 CHUNK = 128
@@ -58,15 +60,15 @@ def train(
     """
     check(config)
     for name in poolings:
-        if name not in store.manifest["poolings"]:
-            raise unknown_name(f"pooling in {store.folder}:", name, store.manifest["poolings"])
+        if name not in store.poolings:
+            raise unknown_name(f"pooling in {store.folder}:", name, store.poolings)
     runs = make(store, downstream, config, poolings, rates, folder, seed)
     there = [agreed(run) for run in runs]
     expert = runs[0].expert
     for split in config["runner"]["eval_dataloaders"]:
         if split not in expert.corpus.splits:  # type: ignore[union-attr]
             raise unknown_name("split in config.runner.eval_dataloaders:", split, expert.corpus.splits)  # type: ignore[union-attr]
-    begun = [(step, Heads(group)) for step, group in groups(runs).items()]
+    begun = [(step, batched(group)) for step, group in groups(runs).items()]
     left = [(step, heads) for step, heads in begun if step < config["runner"]["total_steps"]]
     if left:
         data = Data(store, expert, poolings, ("train", *config["runner"]["eval_dataloaders"]), seed)
@@ -80,9 +82,10 @@ def train(
 class Trainer:
     """Trains heads that are at the same step."""
 
-    def __init__(self, data: Data, heads: Heads, runner: dict[str, Any]) -> None:
+    def __init__(self, data: Data, heads: Sequence[Heads], runner: dict[str, Any]) -> None:
         self.data, self.heads, self.runner = data, heads, runner
-        self.classes = heads.runs[0].expert.classes
+        self.runs = [run for each in heads for run in each.runs]
+        self.classes = self.runs[0].expert.classes
         labels = {
             split: torch.tensor([utterance.label for utterance in utterances])
             for split, utterances in data.splits.items()
@@ -93,49 +96,60 @@ class Trainer:
         """From the step after ``begun`` to the last one."""
         from tensorboardX import SummaryWriter
 
-        runner, heads = self.runner, self.heads
-        for run in heads.runs:
+        runner, total = self.runner, self.runner["total_steps"]
+        for run in self.runs:
             if begun:
                 run.load(load(run.folder / f"states-{begun}.ckpt"))
             cut_log(run.folder / "log.log", begun)
-        accumulate, total = runner["gradient_accumulate_steps"], runner["total_steps"]
+        batches = self.data.batches(begun * runner["gradient_accumulate_steps"])
         seen: list[tuple[Tensor, Tensor, list[int]]] = []
-        batches = self.data.batches(begun * accumulate)
         with ExitStack() as stack:
-            self.loggers = [SummaryWriter(str(run.folder)) for run in heads.runs]
+            self.loggers = [SummaryWriter(str(run.folder)) for run in self.runs]
             for logger in self.loggers:
                 stack.callback(logger.close)
             bar = stack.enter_context(
                 tqdm(total=total, initial=begun, desc="training", disable=None, leave=False, file=sys.stderr)
             )
             for step in range(begun + 1, total + 1):
-                for _ in range(accumulate):
-                    epoch, batch, rows = next(batches)
-                    losses, predicted = self._forward(rows, self.targets["train"][batch])
-                    loss = losses.mean(dim=1)  # [H]
-                    (loss.sum() / accumulate).backward()
-                    seen.append((loss.detach(), predicted, batch))
-                for run in heads.step(runner["gradient_clipping"]):
-                    bar.write(f"{run.folder}: grad norm is NaN at step {step}", file=sys.stderr)
+                drawn = list(islice(batches, runner["gradient_accumulate_steps"]))
+                losses, predicted = _joined([self._update(heads, drawn, step) for heads in self.heads])
+                seen.append((losses, predicted, [index for _, batch, _ in drawn for index in batch]))
                 if step % runner["log_step"] == 0:
-                    self._log("train", step, *map(list, zip(*seen)))
+                    parts, answers, indices = zip(*seen)
+                    self._log(
+                        "train", step, torch.cat(parts, 1), torch.cat(answers, 1), list(chain(*indices))
+                    )
                     seen = []
-                self._evaluate_and_save(step, epoch)
+                self._evaluate_and_save(step, epoch=drawn[-1][0])
                 bar.update()
 
-    def _forward(self, rows: Sequence[int], targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss [H, B] and predicted classes [H, B, slots]."""
-        logits = self.heads.logits(self.data.batch(self.heads.poolings, rows))
-        slots = logits.split([len(names) for names in self.classes], dim=2)
+    def _update(
+        self, heads: Heads, drawn: Sequence[tuple[int, list[int], list[int]]], step: int
+    ) -> tuple[Tensor, Tensor]:
+        """A step on batches as `Data.batches` gives them; loss of each [H, batches], predictions [H, N, slots]."""
+        parts = []
+        for _, batch, rows in drawn:
+            done, losses, predicted = self._forward(heads, rows, self.targets["train"][batch])
+            loss = losses.mean(dim=1)
+            heads.backward(done, *torch.autograd.grad(loss.sum() / len(drawn), done.logits))
+            parts.append((loss.detach()[:, None], predicted))
+        for run in heads.step(self.runner["gradient_clipping"]):
+            tqdm.write(f"{run.folder}: grad norm is NaN at step {step}", file=sys.stderr)
+        return _joined(parts, dim=1)
+
+    def _forward(self, heads: Heads, rows: Sequence[int], targets: Tensor) -> tuple[Forward, Tensor, Tensor]:
+        """What `Heads.forward` gives, loss [H, B] as a function of its logits, and predicted classes [H, B, slots]."""
+        done = heads.forward(self.data.batch([heads.pooling], rows)[0])
+        slots = done.logits.requires_grad_().split([len(names) for names in self.classes], dim=2)
         losses = [
             F.cross_entropy(slot.flatten(0, 1), targets[:, k].repeat(len(slot)), reduction="none")
             for k, slot in enumerate(slots)
         ]
         predicted = torch.stack([slot.detach().argmax(dim=2) for slot in slots], dim=2)
-        return torch.stack(losses).sum(dim=0).view(len(logits), -1), predicted
+        return done, torch.stack(losses).sum(dim=0).view(len(predicted), -1), predicted
 
     def _evaluate_and_save(self, step: int, epoch: int) -> None:
-        runner, runs = self.runner, self.heads.runs
+        runner, runs = self.runner, self.runs
         best: list[list[str]] = [[] for _ in runs]
         if step % runner["eval_step"] == 0:
             for split in runner["eval_dataloaders"]:
@@ -153,28 +167,29 @@ class Trainer:
 
     @torch.no_grad()
     def _evaluate(self, split: str, step: int) -> list[list[str]]:
-        rows, size = self.data.rows[split], self.heads.runs[0].expert.batch_size(split)
+        rows, size = self.data.rows[split], self.runs[0].expert.batch_size(split)
         ratio = float(self.runner.get("evaluate_ratio", 1))
         rows = rows[: (round(-(-len(rows) // size) * ratio) + 1) * size]  # S3PRL takes a batch more
-        parts = [
-            self._forward(rows[k : k + CHUNK], self.targets[split][k : k + CHUNK])
-            for k in range(0, len(rows), CHUNK)
-        ]
-        losses, predicted = (torch.cat(each, dim=1) for each in zip(*parts))
-        batches = [list(range(k, min(k + size, len(rows)))) for k in range(0, len(rows), size)]
+        chunks = [slice(k, k + CHUNK) for k in range(0, len(rows), CHUNK)]
+        targets = self.targets[split]
+        losses, predicted = _joined(
+            [
+                _joined([self._forward(heads, rows[chunk], targets[chunk])[1:] for chunk in chunks], dim=1)
+                for heads in self.heads
+            ]
+        )
         means = [each.mean(dim=1) for each in losses.split(size, dim=1)]
-        return self._log(split, step, means, list(predicted.split(size, dim=1)), batches)
+        return self._log(split, step, torch.stack(means, dim=1), predicted, list(range(len(rows))))
 
     def _log(
-        self,
-        split: str,
-        step: int,
-        losses: list[Tensor],
-        predicted: list[Tensor],
-        batches: list[list[int]],
+        self, split: str, step: int, losses: Tensor, predicted: Tensor, indices: list[int]
     ) -> list[list[str]]:
-        """Let each expert log what its head did on some batches; the names of the checkpoints to save."""
-        indices = [index for batch in batches for index in batch]
+        """Let each expert log what its head did; the names of the checkpoints to save.
+
+        Args:
+            losses: [H, batches], the mean of each.
+            predicted: [H, N, slots] of the N utterances of the split with these ``indices``.
+        """
         utterances = [self.data.splits[split][index] for index in indices]
         targets = self.targets[split][indices]
         common = {
@@ -182,12 +197,9 @@ class Trainer:
             "weight": [utterance.weight for utterance in utterances],
             "truth": self._names(targets),
         }
-        joined = torch.cat(predicted, dim=1)  # [H, N, slots]
-        right = (joined == targets).all(dim=2).float().tolist()
+        right = (predicted == targets).all(dim=2).float().tolist()
         names = []
-        for run, logger, loss, acc, found in zip(
-            self.heads.runs, self.loggers, torch.stack(losses, dim=1).tolist(), right, joined
-        ):
+        for run, logger, loss, acc, found in zip(self.runs, self.loggers, losses.tolist(), right, predicted):
             records = {**common, run.expert.loss_name: loss, "acc": acc, "predict": self._names(found)}
             with redirect_stdout(io.StringIO()):
                 names.append(run.expert.log_records(split, records, logger, step))
@@ -196,3 +208,9 @@ class Trainer:
     def _names(self, indices: Tensor) -> list[tuple[str, ...]]:
         slots = [[names[k] for k in column] for names, column in zip(self.classes, indices.T.tolist())]
         return list(zip(*slots))
+
+
+def _joined(parts: Sequence[tuple[Tensor, ...]], dim: int = 0) -> tuple[Tensor, Tensor]:
+    """Losses and predictions of several heads, or (``dim`` 1) of several batches, as one."""
+    losses, predicted = (torch.cat(each, dim) for each in zip(*parts))
+    return losses, predicted

@@ -67,32 +67,58 @@ def make(
     seed: int,
 ) -> list[Run]:
     """A run per pooling and rate, all with the same initial parameters, drawn with ``seed``; see `trainer.train`."""
-    manifest, expert, made = store.manifest, None, []
+    manifest, made = store.manifest, []
     blank = s3prl_parser().parse_args(["-m", "train"])
     ckpt = manifest["ckpt"]
     for name in poolings:
+        own, expert = _for_pooling(config, store, name), None
         for rate in rates:
-            own = deepcopy(config)
+            own = deepcopy(own)
             own["optimizer"]["lr"] = rate
-            own["downstream_expert"]["modelrc"]["pooling"] = name
-            own["store"] = {key: manifest[key] for key in STORE}
             args = argparse.Namespace(**vars(blank))
             args.upstream, args.downstream, args.seed = manifest["upstream"], downstream, seed
             args.upstream_ckpt = os.path.abspath(ckpt) if ckpt and os.path.exists(ckpt) else ckpt
+            args.upstream_model_config = manifest.get("upstream_model_config")
             args.expdir, args.device = str(folder / name / f"lr={name_of(rate)}"), "cpu"
             if expert is None:
-                expert = _expert(downstream, manifest["dim"], own, args)
+                expert = _expert(store, name, own, args)
             own["downstream_expert"]["classes"] = [list(names) for names in expert.classes]
             made.append(Run(expert, manifest["layers"], args, own, name))
     return made
 
 
-def _expert(downstream: str, dim: int, config: dict[str, Any], args: argparse.Namespace) -> UtteranceExpert:
-    """An expert with the initial parameters of all heads; the process's random state is left alone."""
-    expert = importlib.import_module(f"s3prl.downstream.{downstream}.expert").DownstreamExpert
+def _for_pooling(config: dict[str, Any], store: Store, name: str) -> dict[str, Any]:
+    """The config of heads with a pooling: what the store made its vectors with is in it."""
+    own = deepcopy(config)
+    own["store"] = {key: store.manifest[key] for key in STORE}
+    modelrc, added = own["downstream_expert"]["modelrc"], store.added.get(name, {})
+    modelrc["pooling"] = name
+    if "a" in added:
+        modelrc["pooling_options"] = {"a": added["a"]}
+    if "counts" in added:
+        own["store"]["counts"] = added["counts"]
+    return own
+
+
+def _expert(store: Store, name: str, config: dict[str, Any], args: argparse.Namespace) -> UtteranceExpert:
+    """An expert with the initial parameters of all heads; the process's random state is left alone.
+
+    Raises:
+        InputError: the vectors of the pooling were made with the statistics of another fold.
+    """
+    expert = importlib.import_module(f"s3prl.downstream.{args.downstream}.expert").DownstreamExpert
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(args.seed)
-        return expert(upstream_dim=dim, **deepcopy(config), **vars(args))
+        made = expert(upstream_dim=store.manifest["dim"], **deepcopy(config), **vars(args))
+    added = store.added.get(name, {})
+    if added.get("fold") not in (None, getattr(made, "fold", None)):
+        raise InputError(
+            f"{store.folder}: its {name} is of {added['fold']}, not of {made.fold}: its statistics are of another "
+            "training split. Extract this fold to another --store."
+        )
+    if "counts" in added:
+        made.set_statistics(store.statistics(name))
+    return made
 
 
 def agreed(run: Run) -> bool:
@@ -102,19 +128,19 @@ def agreed(run: Run) -> bool:
         files = sorted(run.folder.glob(f"{kind}_*.yaml"))
         if not files:
             if any(run.folder.glob("*.ckpt")) or (run.folder.exists() and not run.folder.is_dir()):
-                raise InputError(f"{run.folder}: holds other files: choose another -p.")
+                raise InputError(f"{run.folder}: holds other files: choose another folder.")
             return False
         try:
             known = yaml.safe_load(files[-1].read_text())
             known = _told(argparse.Namespace(**known)) if kind == "args" else known
         except (OSError, yaml.YAMLError, UnicodeDecodeError, TypeError, AttributeError) as error:
-            raise InputError(f"{files[-1]}: cannot be read: choose another -p.") from error
+            raise InputError(f"{files[-1]}: cannot be read: choose another folder.") from error
         before, now = _flat(known), _flat(values)
         for key in sorted(before.keys() | now.keys()):
             if before.get(key) != now.get(key):
                 raise InputError(
                     f"{run.folder}: was begun with {key} {before.get(key)!r}, but now it is {now.get(key)!r}: give the "
-                    "same options to continue, or choose another -p."
+                    "same options to continue, or choose another folder."
                 )
     return True
 
@@ -139,7 +165,7 @@ def begin(run: Run, known: bool) -> None:
         run.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"{run.folder}: cannot be made a folder ({error.strerror}): choose another -p."
+            f"{run.folder}: cannot be made a folder ({error.strerror}): choose another folder."
         ) from error
     for kind, values in (("config", run.config), ("args", vars(run.args))):
         path = run.folder / f"{kind}_{get_time_tag()}.yaml"

@@ -1,0 +1,127 @@
+"""Heads trained at once: each against the same head by itself, with torch's gradients, clipping and optimizer."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+from torch.testing import assert_close
+
+from s3prl_vqpool.trainer import heads as trainer
+from s3prl_vqpool.trainer.heads import Heads, Run
+
+LAYERS, DIM, UTTERANCES = 3, 12, 5
+
+Make = Callable[..., list[Run]]
+
+
+@pytest.fixture
+def make(build: Any, synthetic: dict, tmp_path: Path) -> Make:
+    """`make("ic", poolings, **optimizer)`: a run per pooling, each with parameters of its own."""
+
+    def make(task: str, poolings: list[str], **optimizer: Any) -> list[Run]:
+        runs = []
+        for seed, pooling in enumerate(poolings):
+            torch.manual_seed(seed)
+            expert = build(task, synthetic[task], upstream_dim=DIM)
+            config = {"optimizer": {"name": "TorchOptim", **optimizer}, "runner": {"total_steps": 9}}
+            args = argparse.Namespace(expdir=str(tmp_path / str(seed)))
+            runs.append(Run(expert, LAYERS, args, config, pooling))
+            runs[-1].featurizer.weights.data.normal_()
+        return runs
+
+    return make
+
+
+def logits_of(run: Run, vectors: Tensor) -> Tensor:
+    mixed = (run.featurizer.weights.softmax(dim=0)[:, None] * vectors).sum(dim=1)
+    return run.expert.model.post_net.linear(run.expert.projector(mixed))
+
+
+def some_vectors() -> Tensor:
+    return torch.randn(UTTERANCES, LAYERS, DIM)
+
+
+def target_of(logits: Tensor) -> Tensor:
+    return torch.linspace(-1, 1, logits.size(-1)).sin().expand_as(logits)
+
+
+def learn(heads: Heads, vectors: Tensor) -> None:
+    done = heads.forward(vectors)
+    heads.backward(done, 2 * (done.logits - target_of(done.logits)))
+
+
+@pytest.mark.parametrize("task", ["ks", "er"])
+@pytest.mark.parametrize("clip", [1e-2, 20.0, 1e6])
+def test_heads_step_equals_torchs_clipping_and_optimizer(task: str, clip: float, make: Make) -> None:
+    """Clipped always, now and then, never; more classes (ks) and fewer (er) than utterances; two batches a step."""
+    runs = make(task, ["VQ-LP"] * 3, torch_optim_name="SGD", lr=1e-2, momentum=0.9)
+    alone = deepcopy(runs)
+    (heads,) = trainer.batched(runs)
+    clipped = []
+    optimizers = [torch.optim.SGD(run.parameters.values(), lr=1e-2, momentum=0.9) for run in alone]
+    for _ in range(6):
+        batches = [some_vectors(), some_vectors()]
+        for vectors in batches:
+            learn(heads, vectors)
+        assert heads.step(clip) == []
+        for run, optimizer in zip(alone, optimizers):
+            optimizer.zero_grad()
+            for vectors in batches:
+                logits = logits_of(run, vectors)
+                (logits - target_of(logits)).square().sum().backward()
+            clipped.append(bool(clip_grad_norm_(run.parameters.values(), clip) > clip))
+            optimizer.step()
+    assert {1e-2: all(clipped), 20.0: 0 < sum(clipped) < len(clipped), 1e6: not any(clipped)}[clip]
+    for run, other in zip(runs, alone):
+        for name, value in run.parameters.items():
+            assert_close(value, other.parameters[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("task", ["ks", "er"])
+def test_heads_with_a_nan_gradient_are_left_as_they_were(task: str, make: Make) -> None:
+    """As S3PRL's runner does; the other heads go on as if it were not there, and so does that head afterwards."""
+    adam = {"torch_optim_name": "Adam", "lr": 1e-2}
+    runs, without = make(task, ["VQ-LP"] * 3, **adam), make(task, ["VQ-LP"] * 3, **adam)
+    (heads,), (others,) = trainer.batched(runs), trainer.batched(without)
+    first, second, third = some_vectors(), some_vectors(), some_vectors()
+    for vectors in (first, second, third):
+        learn(others, vectors)
+        others.step(clip=1.0)
+    learn(heads, first)
+    assert heads.step(clip=1.0) == []
+    before = {name: value.clone() for name, value in runs[1].parameters.items()}
+    done = heads.forward(second)
+    gradient = 2 * (done.logits - target_of(done.logits))
+    gradient[1, 0, 0] = math.nan
+    heads.backward(done, gradient)
+    assert heads.step(clip=1.0) == [runs[1]]
+    assert_close(runs[1].parameters, before, rtol=0, atol=0)
+    learn(heads, third)
+    assert heads.step(clip=1.0) == []
+    for name, value in before.items():
+        assert not torch.equal(runs[1].parameters[name], value)
+        for head in (0, 2):
+            assert_close(runs[head].parameters[name], without[head].parameters[name], rtol=0, atol=0)
+    assert [run.state(3, 0)["Optimizer"]["state"][0]["step"] for run in runs] == [3, 2, 3]
+
+
+def test_batched_heads_are_of_one_pooling_and_in_order(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "TOGETHER", 2)
+    runs = make("er", ["VQ-LP", "VQ-LP", "VQ-LP", "mean", "AP", "AP"], torch_optim_name="Adam", lr=1e-2)
+    together = trainer.batched(runs)
+    assert [(heads.pooling, len(heads.runs)) for heads in together] == [
+        ("VQ-LP", 2),
+        ("VQ-LP", 1),
+        ("mean", 1),
+        ("AP", 2),
+    ]
+    assert [run for heads in together for run in heads.runs] == runs
