@@ -55,6 +55,9 @@ FACTS: dict[str, Facts] = {
     "vq_wav2vec_vq": Facts("-", "10 ms", "2 x 320", _FAIRSEQ, f"{_CONVERTED}: vq-wav2vec.pt"),
     "vq_wav2vec_kmeans_vq": Facts("-", "10 ms", "2 x 320", _FAIRSEQ, f"{_CONVERTED}: vq-wav2vec_kmeans.pt"),
     "vq_wav2vec_vq_custom": Facts(frame="10 ms", origin="-k: fairseq's, S3PRL's or vqpool convert's file"),
+    "wav2vec2_vq_tiny": Facts(
+        "2.7 M", "20 ms", "2 x 200", _SHIPPED, "this package, trained on CC BY 4.0 and Apache-2.0 speech"
+    ),
     "mfcc_vq": Facts(
         "0", "10 ms", "2 x 64", _SHIPPED, "this package, fitted on CC BY 4.0 and Apache-2.0 speech"
     ),

@@ -16,7 +16,7 @@ from test_vq_wav2vec import checkpoint as vq_wav2vec
 from tiny import BASE, LARGE, converted_checkpoint, waves
 from transformers import Wav2Vec2FeatureExtractor
 
-from s3prl_vqpool import codes, plugin
+from s3prl_vqpool import codes, fairseq_files, plugin
 from s3prl_vqpool.codebook_files import Codebook
 from s3prl_vqpool.kmeans import KMeansCodebooks
 
@@ -98,6 +98,13 @@ def kmeans(name: str, folder: Path) -> Pair:
     return hub.wav2vec2_local(ckpt=checkpoint), getattr(hub, name)(model_config=path)
 
 
+@case("wav2vec2_vq_tiny", "wav2vec2_vq_tiny")
+def tiny(name: str, folder: Path) -> Pair:
+    source = plugin.folder("upstream_expert") / "wav2vec2_vq" / "tiny.safetensors"
+    fairseq_files.save(fairseq_files.load(source), folder / "converted.pt")
+    return hub.wav2vec2_local(ckpt=str(folder / "converted.pt")), getattr(hub, name)()
+
+
 for _name in ("mfcc_vq", "fbank_vq"):
 
     @case(_name, _name)
@@ -110,8 +117,6 @@ if golden.CHECKPOINTS.is_dir():
 
         @case(f"golden {_kind}", "wav2vec2_vq_custom")
         def of_fairseq(name: str, folder: Path, file: str = f"{_kind}.pt") -> Pair:
-            from s3prl_vqpool import fairseq_files
-
             source = golden.CHECKPOINTS / file
             fairseq_files.save(fairseq_files.load(source), folder / "converted.pt")
             return hub.wav2vec2_local(ckpt=str(folder / "converted.pt")), getattr(hub, name)(ckpt=str(source))

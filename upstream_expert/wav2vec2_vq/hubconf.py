@@ -37,6 +37,11 @@ def wav2vec2_vq_url(*args: _Any, **kwargs: _Any) -> _UpstreamExpert:
     return wav2vec2_vq_custom(*args, **kwargs)
 
 
+def wav2vec2_vq_tiny(refresh: bool = False, **kwargs: _Any) -> _UpstreamExpert:
+    """The embedded model: 5 layers of 192, 4 hours of speech (recipes/tiny/MODEL_CARD.md). Needs no download."""
+    return _UpstreamExpert(**{**kwargs, "ckpt": str(_Path(__file__).with_name("tiny.safetensors"))})
+
+
 def _published(file: str, refresh: bool, kwargs: dict[str, _Any]) -> _UpstreamExpert:
     return wav2vec2_vq_custom(**{**kwargs, "ckpt": f"{_CONVERTED}/{file}", "refresh": refresh})
 

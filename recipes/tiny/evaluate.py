@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+"""What a small upstream with codes is worth: nearest neighbours among ten keywords, and what its codes do.
+
+Indexed is the training part of KS, queried its test part, by other speakers; a word takes the label of the nearest
+by angle. Features are the mean over all hidden states, one utterance at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from s3prl_vqpool import audio, corpora, plugin
+from s3prl_vqpool.benchmark.features import Features
+from s3prl_vqpool.benchmark.nearest import Fold, accuracy, evaluate
+from s3prl_vqpool.errors import InputError, report, unknown_name
+
+# isort: split
+from torchaudio.compliance.kaldi import mfcc
+
+POOLINGS = ("AP", "SP", "VQ-Squash-AND", "VQ-AllSquash-AND", "VQ-LP", "VQ-GP", "VQ-BP")
+KEYWORDS = 10
+SILENT_DB = 40.0
+COMMONEST = 10
+
+
+def utterances(root: Path, split: str) -> tuple[list[corpora.Utterance], Fold]:
+    """The keywords' utterances, those to index first: train for queries of dev, train and dev for those of test."""
+    ks = corpora.speech_commands(root / "speech_commands_v0.01", root / "speech_commands_test_set_v0.01")
+    indexed = ks.splits["train"] + (ks.splits["dev"] if split == "test" else [])
+    keep = [[u for u in part if u.label[0] < KEYWORDS] for part in (indexed, ks.splits[split])]
+    rows = torch.arange(len(keep[0]) + len(keep[1]))
+    index, queries = rows[: len(keep[0])], rows[len(keep[0]) :]
+    return keep[0] + keep[1], Fold("", index, queries, queries, torch.ones(len(queries)))
+
+
+def upstream_of(name: str) -> torch.nn.Module:
+    """By its name for `-u`, or of a file of export.py; InputError where there is neither."""
+    if name.endswith(".safetensors"):
+        return plugin.upstreams()["wav2vec2_vq_local"](ckpt=name)
+    if name not in plugin.upstreams():
+        raise unknown_name("upstream with codes", name, plugin.upstreams())
+    return plugin.upstreams()[name]()
+
+
+@torch.no_grad()
+def features(upstream: torch.nn.Module, wavs: list[Tensor]) -> Features:
+    """Codes, and frames averaged over the hidden states."""
+    codes, frames = [], []
+    for wav in tqdm(wavs, desc="hidden states", unit="clip", disable=None):
+        found = upstream([wav])
+        length = int(found["code_lengths"][0])
+        codes.append(found["codes"][0, :length])
+        frames.append(torch.stack(found["hidden_states"]).mean(dim=0)[0, :length])
+    lengths = torch.tensor([len(each) for each in codes])
+    return Features(
+        lengths, upstream.codebook_sizes, codes.__getitem__, frames.__getitem__, lambda name: None
+    )
+
+
+def silent(wav: Tensor, count: int) -> Tensor:
+    """bool [count]: frames `SILENT_DB` below the loudest of their clip."""
+    hop = round(len(wav) / count / 160) * 160
+    level = 20 * torch.log10(wav.unfold(0, 400, hop)[:count].square().mean(dim=1).sqrt() + 1e-8)
+    return level < level.max() - SILENT_DB
+
+
+def of_codes(found: Features, wavs: list[Tensor], rows: Tensor) -> list[str]:
+    """Perplexity of each codebook over ``rows``, and how much of silence the commonest tuples cover."""
+    codes = [found.codes(row) for row in rows.tolist()]
+    together = torch.cat(codes)
+    lines = []
+    for group, column in enumerate(together.T):
+        share = column.bincount().float() / len(column)
+        used = int((share > 0).sum())
+        lines.append(
+            f"codebook {group + 1}: perplexity {float(torch.special.entr(share).sum().exp()):.1f}, {used} entries used"
+        )
+    quiet = torch.cat([each[silent(wavs[row], len(each))] for row, each in zip(rows.tolist(), codes)])
+    counts = quiet.unique(dim=0, return_counts=True)[1].sort(descending=True).values
+    runs = sum(1 + int((each[1:] != each[:-1]).any(dim=1).sum()) for each in codes) / len(codes)
+    lines.append(
+        f"silence: {len(quiet)} of {len(together)} frames, {len(counts)} tuples, the {COMMONEST} commonest cover "
+        f"{100 * float(counts[:COMMONEST].sum()) / len(quiet):.1f} %"
+    )
+    return [*lines, f"{runs:.1f} runs of equal tuples in {len(together) / len(codes):.1f} frames"]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="example:\n  python recipes/tiny/evaluate.py wav2vec2_vq_tiny mfcc_vq --speech corpora",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("upstreams", nargs="*", help="names for -u, or .safetensors files of export.py")
+    parser.add_argument(
+        "--speech", type=Path, required=True, help="the corpora, as tests/real_speech.py lays them out"
+    )
+    parser.add_argument("--split", choices=("dev", "test"), default="test")
+    args = parser.parse_args()
+    try:
+        listed, fold = utterances(args.speech, args.split)
+        wavs = [torch.from_numpy(audio.read(utterance.path)) for utterance in listed]
+        labels = torch.tensor([utterance.label for utterance in listed])
+        print(f"{len(fold.train)} indexed, {len(fold.test)} queries ({args.split})")
+        for name in args.upstreams:
+            found = features(upstream_of(name).eval(), wavs)
+            print(f"\n{name}")
+            for pooling in POOLINGS:
+                (score,) = evaluate(pooling, found, labels, [fold])
+                print(f"  {pooling:18}{score.accuracy:6.2f}")
+            print("  " + "\n  ".join(of_codes(found, wavs, fold.test)))
+    except InputError as error:
+        return report(error)
+    statistics = torch.stack([_mean_and_deviation(wav) for wav in wavs])
+    score = accuracy(statistics, labels, fold.train, fold.test)
+    print(f"\nMFCC (Kaldi's, not normalised), mean and standard deviation\n{score:26.2f}")
+    return 0
+
+
+def _mean_and_deviation(wav: Tensor) -> Tensor:
+    frames = mfcc(wav[None] * 2**15)
+    return torch.cat([frames.mean(dim=0), frames.std(dim=0)])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
