@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +16,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import ENVIRONMENT, ROOT
 from s3prl import hub
 from scipy.fft import dct
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ from s3prl_vqpool.config import Section
 from s3prl_vqpool.errors import InputError
 from s3prl_vqpool.files import sha256
 
+ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipes" / "tiny"
 sys.path.insert(0, str(RECIPE))
 import export  # noqa: E402
@@ -281,7 +282,7 @@ def test_a_killed_run_continues_to_the_same_weights(
         str(out),
     ]
     with subprocess.Popen(
-        [*command, "--device", "cpu"], env=ENVIRONMENT, stderr=subprocess.DEVNULL
+        [*command, "--device", "cpu"], env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL
     ) as process:
         while not (out / "state.pt").exists() and process.poll() is None:
             time.sleep(0.002)
