@@ -63,11 +63,13 @@ Config = dict[str, Any]
 class RandomStore(Store):
     """Random vectors of a base-size upstream for all utterances of a corpus, under the names of 12 poolings."""
 
-    poolings: ClassVar = list(heads.poolings()[:12])
+    poolings: ClassVar = [name for name in heads.poolings() if heads.method_of(name)[0].output_dim(2) == 2][
+        :12
+    ]
 
     def __init__(self, config: Config) -> None:
         self.folder = Path("random")
-        self.utterances = listing(TASK, config).utterances
+        self.utterances, self.added = listing(TASK, config).utterances, {}
         self.manifest = {
             **dict.fromkeys(("upstream", "ckpt", "fingerprint", "list_sha256"), ""),
             **{"poolings": self.poolings, "dtype": "float32", "layers": 13, "dim": 768},
