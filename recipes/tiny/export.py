@@ -35,31 +35,25 @@ FLOAT32 = ("feature_extractor.", "layer_norm.", "quantizer.")
 
 
 @torch.no_grad()
-def seen(model: Wav2Vec2Model, speech: Speech, every: int) -> Iterator[tuple[Tensor, Tensor, list[Tensor]]]:
-    """Latents [T, C], codes [T, G] and hidden states [T, D] of every so many clips."""
-    for index in tqdm(
-        range(0, len(speech.starts) - 1, every), desc="hidden states", unit="clip", disable=None
-    ):
+def heard(model: Wav2Vec2Model, speech: Speech, every: int) -> Iterator[Tensor]:
+    """Latents [T, C] of every so many clips."""
+    for index in tqdm(range(0, len(speech.starts) - 1, every), desc="latents", unit="clip", disable=None):
         wave = speech.clip(index)[:MOST_SAMPLES]
-        frames = latents(model, F.layer_norm(wave, wave.shape)[None])
-        yield frames[0], codes(model, frames[0]), [state[0] for state in hidden_states(model, frames)]
+        yield latents(model, F.layer_norm(wave, wave.shape)[None])[0]
 
 
-def codes(model: Wav2Vec2Model, frames: Tensor) -> Tensor:
-    """int64 [T, G] of latents [T, C]."""
+def logits(model: Wav2Vec2Model, frames: Tensor) -> Tensor:
+    """[T, G, V] of latents [T, C]; the highest is the code."""
     quantizer = model.quantizer
-    return quantizer.weight_proj(frames).unflatten(1, (quantizer.groups, quantizer.num_vars)).argmax(dim=2)
+    return quantizer.weight_proj(frames).unflatten(1, (quantizer.groups, quantizer.num_vars))
 
 
 @torch.no_grad()
 def balance(model: Wav2Vec2Model, speech: Speech) -> None:
     """Take `PRIOR` of each unit's log probability over the training speech off its logit (arXiv 2007.07314)."""
-    quantizer, total = model.quantizer, 0.0
-    for frames, _, _ in seen(model, speech, 4):
-        logits = quantizer.weight_proj(frames).unflatten(1, (quantizer.groups, quantizer.num_vars))
-        total = total + logits.softmax(dim=2).sum(dim=0)
-    prior = total / total.sum(dim=1, keepdim=True)  # type: ignore[attr-defined]
-    quantizer.weight_proj.bias -= PRIOR * prior.log().flatten()
+    total = sum(logits(model, frames).softmax(dim=2).sum(dim=0) for frames in heard(model, speech, 4))
+    prior = total / total.sum(dim=1, keepdim=True)  # type: ignore[union-attr]
+    model.quantizer.weight_proj.bias -= PRIOR * prior.log().flatten()
 
 
 @torch.no_grad()
@@ -69,10 +63,10 @@ def measure(model: Wav2Vec2Model, speech: Speech) -> tuple[list[Tensor], Tensor]
     means = [torch.zeros(model.encoder.embedding_dim) for _ in range(len(model.encoder.layers) + 1)]
     entries = torch.zeros(quantizer.groups, quantizer.num_vars, quantizer.input_dim)
     uses, count = torch.zeros(quantizer.groups, quantizer.num_vars), 0
-    for frames, found, states in seen(model, speech, 1):
-        for total, state in zip(means, states):
-            total += state.sum(dim=0)
-        for group, column in enumerate(found.T):
+    for frames in heard(model, speech, 1):
+        for total, state in zip(means, hidden_states(model, frames[None])):
+            total += state[0].sum(dim=0)
+        for group, column in enumerate(logits(model, frames).argmax(dim=2).T):
             entries[group].index_add_(0, column, frames)
             uses[group] += column.bincount(minlength=quantizer.num_vars)
         count += len(frames)
@@ -95,6 +89,12 @@ def centre(model: Wav2Vec2Model, means: list[Tensor]) -> None:
         attention.out_proj.bias += mean
 
 
+@torch.no_grad()
+def codes(model: Wav2Vec2Model, speech: Speech) -> Tensor:
+    """int64 [frames, G] of every tenth clip."""
+    return torch.cat([logits(model, frames).argmax(dim=2) for frames in heard(model, speech, 10)])
+
+
 def export(net: Pretraining, speech: Speech, path: Path) -> float:
     """Write ``path`` (.safetensors) and the .json beside it; the share of codes that float16 leaves as they were."""
     model = net.model.eval()
@@ -102,15 +102,15 @@ def export(net: Pretraining, speech: Speech, path: Path) -> float:
     means, entries = measure(model, speech)
     centre(model, means)
     model.quantizer.vars.data = entries.flatten(0, 1)[None]
-    before = [found for _, found, _ in seen(model, speech, 10)]
+    before = codes(model, speech)
     weights = {
         name: value if name.startswith(FLOAT32) else value.half()
         for name, value in model.state_dict().items()
     }
     model.load_state_dict({name: value.float() for name, value in weights.items()})
-    after = [found for _, found, _ in seen(model, speech, 10)]
+    after = codes(model, speech)
     fairseq_files.save(fairseq_files.Converted({"normalize": True}, net.config, weights), path)
-    return float((torch.cat(before) == torch.cat(after)).all(dim=1).float().mean())
+    return float((before == after).all(dim=1).float().mean())
 
 
 def main() -> int:

@@ -28,8 +28,8 @@ SILENT_DB = 40.0  # frames so far below a clip's loudest are silence
 MFCCS, MELS = 13, 40
 
 
-def training_files(root: Path) -> list[Path]:
-    """Unlabelled speech, and the training parts of KS and IC, as tests/real_speech.py lays them out.
+def training_files(root: Path) -> dict[Path, str]:
+    """Files and their SHA-256: unlabelled speech, and KS' and IC's training parts, as tests/real_speech.py has them.
 
     Left out is what has the bytes of a dev or test utterance of KS, SID or IC (SID shares its clips with KS).
     """
@@ -47,7 +47,8 @@ def training_files(root: Path) -> list[Path]:
         if utterance.start is None  # KS' dev silence is windows of the training noise
     }
     labelled = {utterance.path for corpus in (ks, ic) for utterance in corpus.splits["train"]}
-    return [path for path in [*unlabelled, *sorted(labelled)] if sha256(path) not in held_out]
+    hashes = {path: sha256(path) for path in [*unlabelled, *sorted(labelled)]}
+    return {path: digest for path, digest in hashes.items() if digest not in held_out}
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Speech:
         for k, path in enumerate(tqdm(files, desc="reading", unit="file", disable=None)):
             clip = (audio.read(path).clip(-1, 1) * 32767).astype(np.int16)
             clips.append(clip[: len(clip) // HOP * HOP] if k in noise else trimmed(clip))
-        names = "\n".join(f"{path.relative_to(root)} {sha256(path)}" for path in files)
+        names = "\n".join(f"{path.relative_to(root)} {digest}" for path, digest in files.items())
         return cls(
             np.concatenate(clips),
             np.cumsum([0, *map(len, clips)]),

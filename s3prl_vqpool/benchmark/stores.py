@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from torch import Tensor
 from .. import corpora, plugin, pooling
 from ..corpora.iemocap import FOLDS
 from ..errors import InputError
+from ..store.rows import expert_of
 from .features import Features
 from .nearest import Fold
 from .published import TASKS
@@ -118,13 +118,13 @@ def features(store: Store) -> Features:
 def divisions(manifest: Mapping[str, Any]) -> Iterator[tuple[str, corpora.Corpus]]:
     """(fold, corpus): the five folds of ER, otherwise one without a name; loaded as the task's expert does."""
     plugin.register()
-    module = importlib.import_module(f"s3prl.downstream.{manifest['downstream']}.expert")
+    expert = expert_of(manifest["downstream"])
     for name in FOLDS if manifest["downstream"] == "vqpool_er" else ("",):
         section = {
             "datarc": {**manifest["datarc"], **({"test_fold": name} if name else {})},
             "modelrc": {"projector_dim": 1, "pooling": "mean"},
         }
-        yield name, module.DownstreamExpert(1, section, expdir=os.curdir).corpus
+        yield name, expert(1, section, expdir=os.curdir).corpus
 
 
 def fold(name: str, corpus: corpora.Corpus, store: Store) -> Fold:

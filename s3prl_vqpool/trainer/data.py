@@ -70,10 +70,10 @@ class Data:
             return self.rows["train"][index]
         return windows[int(torch.randint(len(windows), (), generator=generator))]
 
-    def batch(self, poolings: Sequence[str], rows: Sequence[int]) -> list[Tensor]:
-        """Vectors float32 [B, layers, D] of each pooling."""
+    def batch(self, pooling: str, rows: Sequence[int]) -> Tensor:
+        """Vectors float32 [B, layers, D] of a pooling."""
         places = torch.tensor([self.place[row] for row in rows])
-        return [self.vectors[name].index_select(0, places).float() for name in poolings]
+        return self.vectors[pooling].index_select(0, places).float()
 
 
 def _windows(store: Store, utterances: Sequence[Utterance]) -> dict[int, list[int]]:

@@ -139,7 +139,7 @@ class Trainer:
 
     def _forward(self, heads: Heads, rows: Sequence[int], targets: Tensor) -> tuple[Forward, Tensor, Tensor]:
         """What `Heads.forward` gives, loss [H, B] as a function of its logits, and predicted classes [H, B, slots]."""
-        done = heads.forward(self.data.batch([heads.pooling], rows)[0])
+        done = heads.forward(self.data.batch(heads.pooling, rows))
         slots = done.logits.requires_grad_().split([len(names) for names in self.classes], dim=2)
         losses = [
             F.cross_entropy(slot.flatten(0, 1), targets[:, k].repeat(len(slot)), reduction="none")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import re
 from collections import defaultdict
@@ -23,6 +22,7 @@ from ..expert import UtteranceExpert
 from ..files import whole, write_text
 from ..run_downstream import s3prl_parser
 from ..store import Store
+from ..store.rows import expert_of
 from .heads import Run
 
 #: Of the manifest: what the vectors were made of and from.
@@ -106,10 +106,11 @@ def _expert(store: Store, name: str, config: dict[str, Any], args: argparse.Name
     Raises:
         InputError: the vectors of the pooling were made with the statistics of another fold.
     """
-    expert = importlib.import_module(f"s3prl.downstream.{args.downstream}.expert").DownstreamExpert
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(args.seed)
-        made = expert(upstream_dim=store.manifest["dim"], **deepcopy(config), **vars(args))
+        made = expert_of(args.downstream)(
+            upstream_dim=store.manifest["dim"], **deepcopy(config), **vars(args)
+        )
     added = store.added.get(name, {})
     if added.get("fold") not in (None, getattr(made, "fold", None)):
         raise InputError(

@@ -1,4 +1,4 @@
-"""Utterances in memory, and a store of them."""
+"""Utterances in memory, a store of them, and stores as the command makes them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from s3prl_vqpool.benchmark.features import Features
 from s3prl_vqpool.benchmark.nearest import Fold
+from s3prl_vqpool.cli import main
 from s3prl_vqpool.corpora import Corpus, Utterance
 
 SIZES = (4, 5)
@@ -109,3 +110,25 @@ def fake(task: str, classes: int = 3, each: int = 4, **manifest: Any) -> tuple[F
     described = {**STATE, "downstream": f"vqpool_{task}", "datarc": {}, **manifest}
     corpus = Corpus(task, splits, (tuple("abcdefg"[:classes]),))
     return FakeStore(described, rows, random_codes(lengths), frames), corpus
+
+
+def extract(out: Path, synthetic: dict[str, dict[str, str]], options: dict[str, list[str]]) -> dict[str, str]:
+    """Folders of the stores of some tasks, with mfcc_vq and more ``options`` of `vqpool extract`."""
+    for task, more in options.items():
+        datarc = {**synthetic[task], "num_workers": 0}
+        override = ",,".join(
+            f"config.downstream_expert.datarc.{key}={value}" for key, value in datarc.items()
+        )
+        argv = [
+            "extract",
+            "-u",
+            "mfcc_vq",
+            "-d",
+            f"vqpool_{task}",
+            "--store",
+            str(out / task),
+            "-o",
+            override,
+        ]
+        assert main([*argv, *more]) == 0
+    return {task: str(out / task) for task in options}

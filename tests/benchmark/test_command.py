@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from fakes import extract
 
 from s3prl_vqpool.benchmark.table1 import unsupervised
 from s3prl_vqpool.cli import main
@@ -17,29 +18,8 @@ pytest.importorskip("rich")
 @pytest.fixture(scope="module")
 def stored(synthetic: dict[str, dict[str, str]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Folders of stores: ks with frames, er with vectors only."""
-    out = tmp_path_factory.mktemp("stores")
-    for task, more in (
-        ("ks", ["--frames", "--poolings", "VQ-LP"]),
-        ("er", ["--poolings", "mean", "AP", "VQ-LP"]),
-    ):
-        datarc = {**synthetic[task], "num_workers": 0}
-        override = ",,".join(
-            f"config.downstream_expert.datarc.{key}={value}" for key, value in datarc.items()
-        )
-        argv = [
-            "extract",
-            "-u",
-            "mfcc_vq",
-            "-d",
-            f"vqpool_{task}",
-            "--store",
-            str(out / task),
-            "-o",
-            override,
-            *more,
-        ]
-        assert main(argv) == 0
-    return {task: str(out / task) for task in ("ks", "er")}
+    options = {"ks": ["--frames", "--poolings", "VQ-LP"], "er": ["--poolings", "mean", "AP", "VQ-LP"]}
+    return extract(tmp_path_factory.mktemp("stores"), synthetic, options)
 
 
 def test_all_poolings_of_a_store_with_frames(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from fakes import extract
 from torch import Tensor
 
 from s3prl_vqpool import pooling
@@ -28,27 +29,8 @@ Command = Callable[..., int]
 @pytest.fixture(scope="module")
 def stored(synthetic: dict[str, dict[str, str]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Folders of stores: ic with frames, er with vectors only."""
-    out = tmp_path_factory.mktemp("stores")
-    for task, more in (
-        ("ic", ["--frames", "--poolings", "mean", "VQ-LP"]),
-        ("er", ["--poolings", "mean", "VQ-LP"]),
-    ):
-        section = "config.downstream_expert.datarc"
-        datarc = {**synthetic[task], "num_workers": 0}
-        override = ",,".join(f"{section}.{key}={value}" for key, value in datarc.items())
-        argv = [
-            "extract",
-            "-u",
-            "mfcc_vq",
-            "-d",
-            f"vqpool_{task}",
-            "--store",
-            str(out / task),
-            "-o",
-            override,
-        ]
-        assert main([*argv, *more]) == 0
-    return {task: str(out / task) for task in ("ic", "er")}
+    options = {"ic": ["--frames", "--poolings", "mean", "VQ-LP"], "er": ["--poolings", "mean", "VQ-LP"]}
+    return extract(tmp_path_factory.mktemp("stores"), synthetic, options)
 
 
 @pytest.fixture
