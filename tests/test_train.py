@@ -18,6 +18,7 @@ from torch.testing import assert_close
 
 from s3prl_vqpool import checkpoints, cli, plugin
 from s3prl_vqpool.store import Store
+from s3prl_vqpool.threads import torch_threads
 from s3prl_vqpool.trainer import loop as trainer
 from s3prl_vqpool.trainer.data import Data
 from s3prl_vqpool.trainer.runs import name_of
@@ -228,6 +229,20 @@ def test_train_heads_together_equal_heads_alone(ic: Any, config: Config, tmp_pat
         state_of(tmp_path / "all", "mean/lr=1e-3/states-40.ckpt")["Featurizer"]["weights"],
         state_of(tmp_path / "all", "VQ-LP/lr=1e-3/states-40.ckpt")["Featurizer"]["weights"],
     )
+
+
+def test_train_on_two_threads_gives_the_same_heads_as_on_one(ic: Any, config: Config, tmp_path: Path) -> None:
+    """The poolings' heads are trained side by side then, each with one thread for its products."""
+    _, folder = ic("large")
+    file = config(total_steps=40)
+    for threads in (1, 2):
+        with torch_threads(threads):
+            assert train(folder, file, tmp_path / str(threads), "--pooling", "VQ-LP", "mean") == 0
+    for pooling in ("VQ-LP", "mean"):
+        one, two = (next((tmp_path / threads / pooling).iterdir()) for threads in "12")
+        states = [state_of(each, "states-40.ckpt") for each in (one, two)]
+        assert_close(states[1]["Downstream"], states[0]["Downstream"], atol=0, rtol=0)
+        assert (two / "log.log").read_text() == (one / "log.log").read_text()
 
 
 @pytest.mark.parametrize("killed_at", [1, 8])

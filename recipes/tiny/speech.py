@@ -147,13 +147,13 @@ def described(speech: Speech) -> list[np.ndarray]:
 
 
 def cluster(rows: np.ndarray, entries: int, seed: int) -> np.ndarray:
-    """int64 [frames]: the cluster of each row, of k-means on 200,000 different ones.
+    """int64 [frames]: the cluster of each row, of k-means on those that differ.
 
     Rows of silence are equal up to rounding, and would else get several centroids that differ by rounding.
     """
     rows = np.round(rows, 3)
-    drawn = np.unique(rows[np.random.default_rng(seed).permutation(len(rows))[:300_000]], axis=0)[:200_000]
-    fitted = MiniBatchKMeans(entries, batch_size=8192, n_init=3, random_state=seed).fit(drawn)
+    kmeans = MiniBatchKMeans(entries, batch_size=8192, n_init=3, random_state=seed)
+    fitted = kmeans.fit(np.unique(rows, axis=0))
     return fitted.predict(rows).astype(np.int64)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ from .. import audio
 from ..corpora import UtteranceDataset
 from ..corpora.base import Sample
 from ..errors import InputError
+from ..threads import torch_threads
 from . import layout
 from .encode import Encoded
 from .rows import Listing, Row
@@ -57,7 +57,7 @@ def go_through(
     """
     plan = [layout.batches(rows, listing.samples, settings["batch_seconds"]) for rows in shards.values()]
     read = _read(listing, [batch for batches in plan for batch in batches])
-    with _progress(listing, shards, show) as progress, _threads(settings["threads"]):
+    with _progress(listing, shards, show) as progress, torch_threads(settings["threads"]):
         for number, batches in zip(shards, plan):
             encoded, rows = [], []
             for batch in batches:
@@ -69,17 +69,6 @@ def go_through(
                     _check(one, rows[-1], settings["dtype"])
                 _advance(progress, sum(sizes))
             write(number, encoded, rows)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """As many threads as the store was begun with: with another number, products are rounded otherwise."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _progress(listing: Listing, shards: Mapping[int, Sequence[int]], show: bool) -> tqdm:

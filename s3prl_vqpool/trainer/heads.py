@@ -111,11 +111,12 @@ class Heads:
 
     Args:
         runs: one per head.
-        memory: [P, D] for the gradient of one projector, which all heads use one after the other.
     """
 
-    def __init__(self, runs: Sequence[Run], memory: Tensor) -> None:
-        self.runs, self.pooling, self._memory = runs, runs[0].pooling, memory
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.runs, self.pooling = runs, runs[0].pooling
+        #: The gradient of one projector; all heads use it one after the other.
+        self._memory = torch.empty_like(runs[0].parameters[PROJECTOR])
         self._parameters = {
             name: torch.stack([run.parameters[name].detach() for run in runs]) for name in runs[0].parameters
         }
@@ -126,7 +127,7 @@ class Heads:
         for head, run in enumerate(runs):
             for name, parameter in run.parameters.items():
                 parameter.data = self._parameters[name][head]
-                parameter.grad = memory if name == PROJECTOR else self._gradients[name][head]
+                parameter.grad = self._memory if name == PROJECTOR else self._gradients[name][head]
             run.prepare()
 
     def forward(self, vectors: Tensor) -> Forward:
@@ -164,11 +165,10 @@ class Heads:
 
 def batched(runs: Sequence[Run]) -> list[Heads]:
     """At most `TOGETHER` heads of a pooling at a time, of runs where those of a pooling are beside each other."""
-    memory = torch.empty_like(runs[0].parameters[PROJECTOR])
     made = []
     for _, group in groupby(runs, key=lambda run: run.pooling):
         same = list(group)
-        made += [Heads(same[k : k + TOGETHER], memory) for k in range(0, len(same), TOGETHER)]
+        made += [Heads(same[k : k + TOGETHER]) for k in range(0, len(same), TOGETHER)]
     return made
 
 

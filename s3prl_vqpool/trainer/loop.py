@@ -10,6 +10,7 @@ import io
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, redirect_stdout
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tqdm import tqdm
 
 from ..errors import unknown_name
 from ..store import Store
+from ..threads import side_by_side
 from .data import Data
 from .heads import Heads, Run, batched
 from .runs import agreed, begin, check, cut_log, groups, load, make, states, write
@@ -107,12 +109,13 @@ class Trainer:
             self.loggers = [SummaryWriter(str(run.folder)) for run in self.runs]
             for logger in self.loggers:
                 stack.callback(logger.close)
+            self.map = stack.enter_context(side_by_side(len(self.heads)))
             bar = stack.enter_context(
                 tqdm(total=total, initial=begun, desc="training", disable=None, leave=False, file=sys.stderr)
             )
             for step in range(begun + 1, total + 1):
                 drawn = list(islice(batches, runner["gradient_accumulate_steps"]))
-                losses, predicted = _joined([self._update(heads, drawn, step) for heads in self.heads])
+                losses, predicted = _joined(list(self.map(partial(self._update, drawn, step), self.heads)))
                 seen.append((losses, predicted, [index for _, batch, _ in drawn for index in batch]))
                 if step % runner["log_step"] == 0:
                     parts, answers, indices = zip(*seen)
@@ -124,7 +127,7 @@ class Trainer:
                 bar.update()
 
     def _update(
-        self, heads: Heads, drawn: Sequence[tuple[int, list[int], list[int]]], step: int
+        self, drawn: Sequence[tuple[int, list[int], list[int]]], step: int, heads: Heads
     ) -> tuple[Tensor, Tensor]:
         """A step on batches as `Data.batches` gives them; loss of each [H, batches], predictions [H, N, slots]."""
         parts = []
@@ -165,21 +168,21 @@ class Trainer:
             for old in states(run.folder)[: -runner["max_keep"]]:
                 (run.folder / f"states-{old}.ckpt").unlink()
 
-    @torch.no_grad()
     def _evaluate(self, split: str, step: int) -> list[list[str]]:
         rows, size = self.data.rows[split], self.runs[0].expert.batch_size(split)
         ratio = float(self.runner.get("evaluate_ratio", 1))
         rows = rows[: (round(-(-len(rows) // size) * ratio) + 1) * size]  # S3PRL takes a batch more
-        chunks = [slice(k, k + CHUNK) for k in range(0, len(rows), CHUNK)]
-        targets = self.targets[split]
         losses, predicted = _joined(
-            [
-                _joined([self._forward(heads, rows[chunk], targets[chunk])[1:] for chunk in chunks], dim=1)
-                for heads in self.heads
-            ]
+            list(self.map(partial(self._answers, rows, self.targets[split]), self.heads))
         )
         means = [each.mean(dim=1) for each in losses.split(size, dim=1)]
         return self._log(split, step, torch.stack(means, dim=1), predicted, list(range(len(rows))))
+
+    @torch.no_grad()
+    def _answers(self, rows: Sequence[int], targets: Tensor, heads: Heads) -> tuple[Tensor, Tensor]:
+        """Loss [H, N] and predictions [H, N, slots] of each row."""
+        chunks = [slice(k, k + CHUNK) for k in range(0, len(rows), CHUNK)]
+        return _joined([self._forward(heads, rows[chunk], targets[chunk])[1:] for chunk in chunks], dim=1)
 
     def _log(
         self, split: str, step: int, losses: Tensor, predicted: Tensor, indices: list[int]
