@@ -85,7 +85,7 @@ def of_codes(found: Features, wavs: list[Tensor], rows: Tensor) -> list[str]:
     runs = sum(1 + int((each[1:] != each[:-1]).any(dim=1).sum()) for each in codes) / len(codes)
     lines.append(
         f"silence: {len(quiet)} of {len(together)} frames, {len(counts)} tuples, the {COMMONEST} commonest cover "
-        f"{100 * float(counts[:COMMONEST].sum()) / len(quiet):.1f} %"
+        f"{100 * float(counts[:COMMONEST].sum()) / max(1, len(quiet)):.1f} %"
     )
     return [*lines, f"{runs:.1f} runs of equal tuples in {len(together) / len(codes):.1f} frames"]
 

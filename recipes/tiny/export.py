@@ -128,13 +128,18 @@ def main() -> int:
     )
     args = parser.parse_args()
     try:
+        if args.output.suffix != ".safetensors" or not args.output.parent.is_dir():
+            raise InputError(f"--output {args.output}: expected a .safetensors file in a folder that exists.")
         state = checkpoints.load(args.exp / "state.pt", required=("identity", "net"))
         config = Section(str(args.exp), state["identity"]["config"])
         torch.manual_seed(config["seed"])
         net = Pretraining(config)
         if not args.untrained:
             net.load_state_dict(state["net"])
-        same = export(net, Speech.read(args.speech), args.output)
+        speech = Speech.read(args.speech)
+        if speech.list_hash != state["identity"]["speech"]:
+            raise InputError(f"{args.speech}: not the speech that {args.exp} was trained on: give the same.")
+        same = export(net, speech, args.output)
     except InputError as error:
         return report(error)
     print(f"wrote {args.output}: float16 leaves {100 * same:.3f} % of the codes as they were in float32")

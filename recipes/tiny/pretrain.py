@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import recipe
 import torch
-import yaml
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from s3prl_vqpool import checkpoints
 from s3prl_vqpool.config import Section
-from s3prl_vqpool.errors import InputError, report, unknown_name
+from s3prl_vqpool.errors import InputError, report
 from s3prl_vqpool.files import whole, write_text
 
 # isort: split
@@ -32,7 +32,7 @@ from s3prl.upstream.wav2vec2.wav2vec2_model import (
     Wav2Vec2Config,
     Wav2Vec2Model,
 )  # after s3prl_vqpool, as above
-from speech import Speech, batch, units_of
+from speech import UNITS, Speech, batch, units_of
 from tensorboardX import SummaryWriter
 
 
@@ -164,6 +164,14 @@ class Trainer:
             torch.save(state, temporary)
         write_text(self.out / "curves.json", json.dumps({**self.identity(), "curves": self.curves}) + "\n")
 
+    def begin(self) -> None:
+        """Continue what the folder holds; or take it, before anything that is made for this config goes there."""
+        if (self.out / "state.pt").exists():
+            self.resume()
+        else:
+            (self.out / UNITS).unlink(missing_ok=True)
+            self.save()
+
     def resume(self) -> None:
         state = checkpoints.load(
             self.out / "state.pt", required=("identity", "step", "curves", "net", "optimizer")
@@ -180,7 +188,7 @@ class Trainer:
         """To the last step."""
         cfg, units, seen = self.cfg, units_of(self.speech, self.cfg, self.out), []
         bar = tqdm(total=cfg["steps"], initial=self.step, desc="training", disable=None)
-        with SummaryWriter(str(self.out), purge_step=self.step) as board, bar:
+        with SummaryWriter(str(self.out), purge_step=self.step + 1) as board, bar:
             begun = time.perf_counter()
             while self.step < cfg["steps"]:
                 seen.append(self.update(units))
@@ -216,22 +224,6 @@ class Trainer:
         return {name: value.detach() for name, value in found.items()}
 
 
-def configured(path: Path, changes: list[str]) -> Section:
-    """The config in ``path``, with ``changes`` (KEY=VALUE) of its top level; InputError where that cannot be."""
-    try:
-        cfg = Section(str(path), yaml.safe_load(path.read_text()))
-        for change in changes:
-            key, _, value = change.partition("=")
-            if key not in cfg:
-                raise unknown_name(f"key in {path}:", key, cfg)
-            cfg[key] = type(cfg[key])(yaml.safe_load(value))
-    except InputError:
-        raise
-    except (OSError, yaml.YAMLError, ValueError, TypeError) as error:
-        raise InputError(f"{path} {' '.join(changes)}: {' '.join(str(error).split())}.") from error
-    return cfg
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -254,11 +246,10 @@ def main() -> int:
     )
     args = parser.parse_args()
     try:
-        cfg = configured(args.config, args.set)
+        cfg = recipe.read(args.config, args.set)
         args.out.mkdir(parents=True, exist_ok=True)
         trainer = Trainer(cfg, Speech.read(args.speech), args.out, args.device)
-        if (args.out / "state.pt").exists():
-            trainer.resume()
+        trainer.begin()
     except InputError as error:
         return report(error)
     weights = sum(parameter.numel() for parameter in trainer.net.model.parameters())

@@ -26,6 +26,7 @@ WINDOW, HOP = 400, 320  # samples of a frame, as wav2vec 2.0's convolutions see 
 FLOOR_DB = 50.0  # mel energies so far below a clip's highest are silence
 SILENT_DB = 40.0  # frames so far below a clip's loudest are silence
 MFCCS, MELS = 13, 40
+UNITS = "units.safetensors"
 
 
 def training_files(root: Path) -> dict[Path, str]:
@@ -159,7 +160,7 @@ def cluster(rows: np.ndarray, entries: int, seed: int) -> np.ndarray:
 
 def units_of(speech: Speech, cfg: Section, out: Path) -> Tensor:
     """int64 [frames, G]: found once, then kept in ``out``."""
-    path = out / "units.safetensors"
+    path = out / UNITS
     if not path.exists():
         entries, seed = cfg["model"]["latent_vars"], cfg["seed"]
         columns = [cluster(rows, entries, seed) for rows in described(speech)]

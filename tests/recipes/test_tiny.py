@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -163,6 +164,15 @@ def test_silence_is_one_cluster() -> None:
     assert len(set(units[1::2])) > 15
 
 
+def test_clusters_are_where_frames_are_loudest_too() -> None:
+    """Nearly on a line: ten intervals of about equal width, if no part of it was left out of the fit."""
+    rng = np.random.default_rng(1)
+    rows = np.stack([rng.uniform(-3, 3, 400_000), rng.normal(0, 0.05, 400_000)], axis=1).astype(np.float32)
+    units = speech_module.cluster(rows, 10, seed=0)
+    widths = [float(np.ptp(rows[units == unit, 0])) for unit in range(10)]
+    assert max(widths) < 1.7 * 6 / 10
+
+
 def test_training_files_hold_nothing_of_a_dev_or_test_part(speech_root: Path, tmp_path: Path) -> None:
     copied = tmp_path / "speech"
     copied.mkdir()
@@ -284,13 +294,13 @@ def test_a_killed_run_continues_to_the_same_weights(
     with subprocess.Popen(
         [*command, "--device", "cpu"], env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL
     ) as process:
-        while not (out / "state.pt").exists() and process.poll() is None:
+        while not _rows(out / "curves.json") and process.poll() is None:
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
     killed = checkpoints.load(out / "state.pt")
-    assert killed["step"] < 24, "ended before it could be killed"
+    assert 0 < killed["step"] < 24, "ended before it could be killed"
     resumed = pretrain.Trainer(config(), speech, out, "cpu")
-    resumed.resume()
+    resumed.begin()
     resumed.run()
     for name, value in trainer.net.state_dict().items():
         assert torch.equal(resumed.net.state_dict()[name], value), name
@@ -300,9 +310,24 @@ def test_a_killed_run_continues_to_the_same_weights(
 
 
 def test_another_config_in_the_same_folder_is_refused(speech: speech_module.Speech, tmp_path: Path) -> None:
-    pretrain.Trainer(config(), speech, tmp_path, "cpu").save()
+    """Also before the first step: the units are already those of that config."""
+    pretrain.Trainer(config(), speech, tmp_path, "cpu").begin()
     with pytest.raises(InputError, match="another config"):
-        pretrain.Trainer(config(seed=1), speech, tmp_path, "cpu").resume()
+        pretrain.Trainer(config(seed=1), speech, tmp_path, "cpu").begin()
+
+
+def test_units_that_no_state_answers_for_are_found_anew(speech: speech_module.Speech, tmp_path: Path) -> None:
+    (tmp_path / speech_module.UNITS).write_bytes(b"of another config")
+    trainer = pretrain.Trainer(config(), speech, tmp_path, "cpu")
+    trainer.begin()
+    units = speech_module.units_of(speech, config(), tmp_path)
+    rows = speech_module.described(speech)
+    for column, each in zip(units.T, rows):
+        assert_close(column.numpy(), speech_module.cluster(each, 12, seed=0))
+
+
+def _rows(path: Path) -> list[dict]:
+    return json.loads(path.read_text())["curves"] if path.exists() else []
 
 
 def _made(folder: Path) -> Path:
