@@ -25,12 +25,14 @@ class Task:
         theirs: S3PRL's own expert.
         load: the corpus, by `datarc` and fold.
         paths: what in `datarc` is a path.
+        optional: which of them may be null.
         suffix, separator, slots: of the prediction file, and the labels in a line of it.
     """
 
     theirs: str
     load: Callable[[dict[str, Any], str], Corpus]
     paths: tuple[str, ...]
+    optional: tuple[str, ...] = ()
     suffix: str = "txt"
     separator: str = " "
     slots: int = 1
@@ -74,8 +76,9 @@ TASKS = {
     ),
     "er": Task(
         "emotion",
-        lambda datarc, fold: corpora.iemocap(datarc["root"], datarc["meta_data"], fold),
+        lambda datarc, fold: corpora.iemocap(datarc["root"], datarc.get("meta_data"), fold),
         ("root", "meta_data"),
+        optional=("meta_data",),
     ),
 }
 
@@ -191,11 +194,11 @@ def _fold(datarc: dict[str, Any], args: argparse.Namespace) -> str:
 
 
 def _corpus(file: Path, kind: Task, record: dict[str, Any], fold: str) -> Corpus:
-    paths = {key: record["datarc"].get(key) for key in kind.paths}
-    absent = [key for key, path in paths.items() if not isinstance(path, str)]
+    given = {key: path for key in kind.paths if isinstance(path := record["datarc"].get(key), str)}
+    absent = [key for key in kind.paths if key not in given and key not in kind.optional]
     if absent:
         raise InputError(f"{provenance.path_of(file)}: no datarc.{absent[0]}, the corpus cannot be found.")
-    found = {key: os.path.join(record["folder"], path) for key, path in paths.items()}
+    found = {key: os.path.join(record["folder"], path) for key, path in given.items()}
     return kind.load({**record["datarc"], **found}, fold)
 
 

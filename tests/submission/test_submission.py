@@ -186,6 +186,19 @@ def test_the_corpus_is_the_evaluations_not_the_checkpoints(
     assert "100.00 %" in submit("--ic", exp.folder)[1]
 
 
+def test_iemocap_without_meta_data_is_found_by_its_root_alone(experiment: Any, submit: Any) -> None:
+    exp = experiment("er", fold="fold2")
+    exp.datarc["meta_data"] = None
+    exp.checkpoint("dev-best.ckpt")
+    exp.evaluated()
+    assert "100.00 %" in submit("--er", exp.folder)[1]
+    exp.datarc["root"] = None
+    exp.checkpoint("dev-best.ckpt")
+    exp.evaluated()
+    with pytest.raises(Refused, match=r"test_fold2_provenance\.json: no datarc\.root, the corpus cannot be"):
+        submit("--er", exp.folder)
+
+
 def test_an_experiment_may_be_moved_after_its_evaluation(
     experiment: Any, submit: Any, tmp_path: Path
 ) -> None:
