@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
     from .. import plugin
     from ..config import read
-    from ..errors import InputError, one_line, unknown_name
+    from ..errors import unknown_name
     from ..store import manifest, rows
     from ..store.extract import extract
 
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         raise unknown_name("upstream with codes", args.upstream, plugin.upstreams())
     if args.downstream not in plugin.downstreams():
         raise unknown_name("downstream", args.downstream, plugin.downstreams())
-    manifest.checked(args.poolings)
+    poolings = manifest.checked(args.poolings)
     config = read(args.downstream, args.config, args.override)
     device = _device(args.device)
     listing = rows.listing(args.downstream, config)
@@ -71,16 +71,12 @@ def run(args: argparse.Namespace) -> int:
         "upstream_model_config": args.upstream_model_config,
         "downstream": args.downstream,
         "datarc": config["downstream_expert"]["datarc"],
-        "poolings": manifest.checked(args.poolings),
+        "poolings": poolings,
         "frames": args.frames,
         "dtype": args.dtype,
     }
     wanted = manifest.describe(options, upstream, states, listing, device)
-    try:
-        complete = extract(upstream, listing, wanted, args.store, device, rank, world)
-    except InputError as error:
-        raise InputError(one_line(error)) from error
-    if complete:
+    if extract(upstream, listing, wanted, args.store, device, rank, world):
         print(f"{args.store} is complete: vqpool store info {args.store}")
     return 0
 

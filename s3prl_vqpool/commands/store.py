@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _add(store: Store, names: list[str], a: float | None) -> int:
-    from ..errors import InputError, one_line
+    from ..errors import InputError
     from ..heads import method_of
     from ..pooling.api import SIF_A
     from ..store import manifest
@@ -70,10 +70,6 @@ def _add(store: Store, names: list[str], a: float | None) -> int:
     if a is not None and not 0 < a < math.inf:
         raise InputError(f"--a {a:g}: expected a positive number, such as 1e-3.")
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    try:
-        complete = add(store, names, SIF_A if a is None else a, rank, world)
-    except InputError as error:
-        raise InputError(one_line(error)) from error
-    if complete:
+    if add(store, names, SIF_A if a is None else a, rank, world):
         print(f"{store.folder} has {', '.join(names)}: vqpool store info {store.folder}")
     return 0
