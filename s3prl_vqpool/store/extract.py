@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..upstream import WithCodes
 from . import layout, manifest
 from .encode import Encoded, Encoder
-from .files import DONE, Writer, about_shard, finished
+from .files import DONE, Writer, about_all, finished, read_json
 from .passes import go_through
 from .rows import Listing, Row
 
@@ -76,8 +76,13 @@ def extract(
 def _finish(folder: Path, count: int, writer: Writer) -> bool:
     if not all(finished(folder, count)):
         return False
-    if not (folder / DONE).exists():
-        writer.write_json(DONE, {"shards": [about_shard(folder, number) for number in range(count)]})
+    try:
+        before = read_json(folder / DONE)
+    except InputError:
+        before = {}
+    now = about_all(folder, count, before)
+    if now != before:
+        writer.write_json(DONE, now)
     return True
 
 

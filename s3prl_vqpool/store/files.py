@@ -19,6 +19,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import InputError
+from ..files import sha256
 from .rows import Row
 
 MANIFEST, DONE, STATISTICS = "manifest.json", "done.json", "pooling_statistics.safetensors"
@@ -104,9 +105,30 @@ def finished(folder: Path, count: int) -> list[bool]:
 
 
 def about_shard(folder: Path, number: int) -> dict[str, Any]:
-    """The first line of a shard's index: file, sha256, bytes, utterances."""
-    with open(folder / index_name(number)) as file:
-        return json.loads(file.readline())
+    """The first line of a shard's index: file, sha256, bytes, utterances; InputError for a damaged one."""
+    path = folder / index_name(number)
+    try:
+        with open(path) as file:
+            about = json.loads(file.readline())
+        return {key: about[key] for key in ("file", "sha256", "bytes", "utterances")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _unreadable(path) from error
+
+
+def about_all(folder: Path, count: int, before: Mapping[str, Any]) -> dict[str, Any]:
+    """What `done.json` has to say: of each shard the first line of its index, and the index's hash.
+
+    Args:
+        before: what it says now. An index's hash stays as long as the tensors are the same: one that was changed
+            since does not become right by extracting again.
+    """
+    said = {(each.get("file"), each.get("sha256")): each for each in before.get("shards", [])}
+    shards = []
+    for number in range(count):
+        about = about_shard(folder, number)
+        known = said.get((about["file"], about["sha256"]), {}).get("index_sha256")
+        shards.append({**about, "index_sha256": known or sha256(folder / index_name(number))})
+    return {"shards": shards}
 
 
 def about_part(folder: Path, number: int, pooling: str) -> dict[str, Any] | None:
@@ -121,14 +143,16 @@ def read_index(folder: Path, number: int) -> Shard:
     """Row numbers and utterances of a shard, in its order; InputError for a damaged index."""
     path = folder / index_name(number)
     try:
-        _, *lines = path.read_text().splitlines()
+        first, *lines = path.read_text().splitlines()
         entries = [json.loads(line) for line in lines]
+        if len(entries) != json.loads(first)["utterances"]:
+            raise ValueError("lines are missing")
         rows = [entry.pop("row") for entry in entries]
         return rows, [
             Row(**{**entry, "path": Path(entry["path"]), "label": tuple(entry["label"])}) for entry in entries
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: cannot be read: remove {folder} and extract again.") from error
+        raise _unreadable(path) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -136,7 +160,17 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read: remove {path.parent} and extract again.") from error
+        raise _unreadable(path) from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: not a store's {path.name}.")
     return content
+
+
+def again(path: Path) -> str:
+    """What helps where a file is damaged that an extraction makes again on its own."""
+    return f"remove {path}, and the same vqpool extract makes it again"
+
+
+def _unreadable(path: Path) -> InputError:
+    remedy = f"remove {path.parent} and extract again" if path.name == MANIFEST else again(path)
+    return InputError(f"{path}: missing, or cannot be read: {remedy}.")

@@ -18,9 +18,10 @@ from . import layout
 from .files import MANIFEST, Writer, read_json
 from .rows import Listing
 
+#: Stores of another format are refused, those of another version of this package are not.
 FORMAT = 1
 #: Kept for the record: where things were, and what changes no number beyond rounding.
-_RECORDED = ("ckpt", "upstream_model_config", "datarc", "threads", "torch")
+_RECORDED = ("ckpt", "upstream_model_config", "datarc", "threads", "version", "torch")
 #: Stores of earlier versions do not say it: they go on with any.
 _UNSAID = ("upstream_model_config_sha256",)
 #: How the keys of `datarc` that name folders and files end.

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..files import sha256
 from ..pooling import Counts
 from . import layout, training
-from .files import DONE, STATISTICS, about_part, finished, index_name, part_index_name, part_name, read_json
+from .files import DONE, STATISTICS, about_part, again, index_name, part_index_name, part_name, read_json
 from .reader import Store
 
 #: A file, the hash of its bytes (None where it is not all there), and what helps.
@@ -51,8 +51,12 @@ def damaged(store: Store) -> Iterator[str]:
 
 def files(store: Store) -> int:
     """How many files `damaged` looks at."""
-    parts = store.manifest["shards"] * len(store.added)
-    return store.manifest["shards"] + parts + bool(_counted(store))
+    return len([*_shards(store.folder), *_parts(store)]) + bool(_counted(store))
+
+
+def without_hash(store: Store) -> bool:
+    """Whether nothing is known of the indexes' bytes, as in stores that were finished before their hashes were kept."""
+    return any("index_sha256" not in entry for entry in read_json(store.folder / DONE)["shards"])
 
 
 def _counted(store: Store) -> list[str]:
@@ -60,10 +64,11 @@ def _counted(store: Store) -> list[str]:
 
 
 def _shards(folder: Path) -> Iterator[Check]:
-    done = read_json(folder / DONE)["shards"]
-    for number, (entry, there) in enumerate(zip(done, finished(folder, len(done)))):
-        remedy = f"remove {folder / index_name(number)}, and the same vqpool extract makes it again"
-        yield folder / entry["file"], entry["sha256"] if there else None, remedy
+    for number, entry in enumerate(read_json(folder / DONE)["shards"]):
+        index = folder / index_name(number)
+        yield folder / entry["file"], entry["sha256"], again(index)
+        if "index_sha256" in entry:
+            yield index, entry["index_sha256"], again(index)
 
 
 def _parts(store: Store) -> Iterator[Check]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -12,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from stores import overrides, tree
 
 from s3prl_vqpool import cli
 from s3prl_vqpool.corpora import Utterance
 from s3prl_vqpool.errors import InputError
 from s3prl_vqpool.store import Store, layout
+from s3prl_vqpool.store import extract as filling
 
 Stores = Callable[[str], Store]
 Usage = namedtuple("Usage", "total used free")
@@ -115,6 +118,104 @@ def test_verify_finds_a_flipped_bit_and_extract_mends_it(extract: Any, copy: Pat
     assert "1 of " in out
     (copy / "shard-00002.jsonl").unlink()
     assert extract("large", copy, "--frames", "--poolings", *poolings) == 0
+    assert tree(copy) == before
+
+
+def test_verify_finds_a_changed_label_and_extract_mends_it(extract: Any, copy: Path, capsys: Any) -> None:
+    poolings = Store.open(copy).manifest["poolings"]
+    before, index = tree(copy), copy / "shard-00001.jsonl"
+    index.write_text(index.read_text().replace('"label": [0, 0, 0]', '"label": [1, 0, 0]', 1))
+    assert tree(copy) != before
+    assert extract("large", copy, "--frames", "--poolings", *poolings) == 0  # does not make it right
+    capsys.readouterr()
+    assert cli.main(["store", "verify", str(copy)]) == 1
+    assert (
+        f"{index}: its bytes are not those that were written; remove {index}, and" in capsys.readouterr().out
+    )
+    index.unlink()
+    assert extract("large", copy, "--frames", "--poolings", *poolings) == 0
+    assert tree(copy) == before
+
+
+def test_shard_that_is_made_again_with_other_rounding_is_verified(
+    extract: Any, copy: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poolings = Store.open(copy).manifest["poolings"]
+    vectors, codes = Store.open(copy).vectors("VQ-LP"), Store.open(copy).codes(0)
+    joined = filling._joined
+    monkeypatch.setattr(
+        filling,
+        "_joined",
+        lambda *given: {k: v * (1 + 3e-7) if v.is_floating_point() else v for k, v in joined(*given).items()},
+    )
+    (copy / "shard-00000.jsonl").unlink()
+    assert extract("large", copy, "--frames", "--poolings", *poolings) == 0
+    assert cli.main(["store", "verify", str(copy)]) == 0
+    mended = Store.open(copy)
+    assert not torch.equal(mended.vectors("VQ-LP"), vectors)
+    torch.testing.assert_close(mended.vectors("VQ-LP"), vectors, rtol=1e-6, atol=1e-7)
+    assert torch.equal(mended.codes(0), codes)
+
+
+def test_store_of_another_version_goes_on_and_other_formats_do_not(
+    extract: Any, copy: Path, capsys: Any
+) -> None:
+    poolings = Store.open(copy).manifest["poolings"]
+    before = tree(copy)
+    content = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**content, "version": "0.0.9"}))
+    (copy / "shard-00001.jsonl").unlink()
+    assert extract("large", copy, "--frames", "--poolings", *poolings) == 0
+    assert {**tree(copy), "manifest.json": ""} == {**before, "manifest.json": ""}
+    (copy / "manifest.json").write_text(json.dumps({**content, "format": 0}))
+    assert extract("large", copy, "--frames", "--poolings", *poolings) == 2
+    assert "was begun with format 0, but now it is 1" in error(capsys)
+
+
+def test_store_without_hashes_of_its_indexes_is_verified_and_given_them(
+    extract: Any, copy: Path, capsys: Any
+) -> None:
+    poolings, count = Store.open(copy).manifest["poolings"], Store.open(copy).manifest["shards"]
+    before, done = tree(copy), copy / "done.json"
+    shards = [{**each, "index_sha256": None} for each in json.loads(done.read_text())["shards"]]
+    for each in shards:
+        del each["index_sha256"]
+    done.write_text(json.dumps({"shards": shards}))
+    assert cli.main(["store", "verify", str(copy)]) == 0
+    out = capsys.readouterr().out
+    assert f"all {count} files are as they were written\nnot checked: the indexes" in out
+    assert extract("large", copy, "--frames", "--poolings", *poolings) == 0
+    assert tree(copy) == before
+    capsys.readouterr()
+    assert cli.main(["store", "verify", str(copy)]) == 0
+    assert capsys.readouterr().out == f"all {2 * count} files are as they were written\n"
+
+
+@pytest.mark.parametrize("keep", [0, 40, -1], ids=["empty", "first line", "last line"])
+@pytest.mark.parametrize("name", ["shard-00001.jsonl", "done.json"])
+def test_truncated_file_is_made_again_without_the_rest(
+    name: str, keep: int, extract: Any, copy: Path, capsys: Any
+) -> None:
+    poolings = Store.open(copy).manifest["poolings"]
+    before, path = tree(copy), copy / name
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines)[:keep] if keep >= 0 else "".join(lines[:-1]))
+    times = {each.name: each.stat().st_mtime_ns for each in copy.glob("*.safetensors")}
+    capsys.readouterr()
+    assert cli.main(["store", "verify", str(copy)]) == 2
+    assert f"{path}: missing, or cannot be read: remove {path}, and the same vqpool extract" in error(capsys)
+    path.unlink()
+    assert extract("large", copy, "--frames", "--poolings", *poolings) == 0
+    assert tree(copy) == before
+    rewritten = {n for n, time in times.items() if (copy / n).stat().st_mtime_ns != time}
+    assert rewritten == ({"shard-00001.safetensors"} if name != "done.json" else set())
+
+
+def test_damaged_done_json_is_written_again_by_extract(extract: Any, copy: Path, capsys: Any) -> None:
+    poolings, before = Store.open(copy).manifest["poolings"], tree(copy)
+    (copy / "done.json").write_text('{"shards": [')
+    assert extract("large", copy, "--frames", "--poolings", *poolings) == 0
+    assert "is complete" in capsys.readouterr().out
     assert tree(copy) == before
 
 
