@@ -6,8 +6,7 @@ import hashlib
 import importlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,9 @@ from tqdm import tqdm
 
 from .. import audio
 from ..config import Section
-from ..corpora import Corpus, Utterance
+from ..corpora import Utterance
 from ..corpora.iemocap import FOLDS
+from ..heads import MEAN
 
 Key = tuple[str, int | None, int | None]
 
@@ -83,15 +83,19 @@ def listing(downstream: str, config: dict[str, Any]) -> Listing:
     Raises:
         InputError: as the downstream's expert and the headers of the files give it.
     """
-    corpora, datarc, gain_db = _corpora(downstream, config["downstream_expert"])
-    splits = [split for corpus in corpora for split in corpus.splits.values()]
+    datarc = Section("config.downstream_expert", config["downstream_expert"])["datarc"]
+    if hasattr(expert_of(downstream), "fold"):
+        experts = [expert_on(downstream, {**datarc, "test_fold": fold}) for fold in FOLDS]
+    else:
+        experts = [expert_on(downstream, datarc)]
+    splits = [split for expert in experts for split in expert.corpus.splits.values()]
     found: dict[Key, Utterance] = {}
     for utterance in _windows(utterance for split in splits for utterance in split):
         found.setdefault(key(utterance), replace(utterance, path=Path(os.path.abspath(utterance.path))))
     utterances = list(found.values())
     headers = tqdm(utterances, desc="reading headers", unit="file", leave=False, disable=None)
     samples = [u.frames if u.frames is not None else audio.length(u.path) for u in headers]
-    return Listing(utterances, samples, gain_db, datarc.whole("num_workers", least=0))
+    return Listing(utterances, samples, experts[0].gain_db, experts[0].datarc.whole("num_workers", least=0))
 
 
 def key(utterance: Utterance) -> Key:
@@ -110,16 +114,10 @@ def expert_of(downstream: str) -> Callable[..., Any]:
     return importlib.import_module(f"s3prl.downstream.{downstream}.expert").DownstreamExpert
 
 
-def _corpora(downstream: str, section: dict[str, Any]) -> tuple[Sequence[Corpus], Section, float]:
-    expert = expert_of(downstream)
-    folds: Sequence[str | None] = FOLDS if hasattr(expert, "fold") else (None,)
-    made = []
-    for fold in folds:
-        one = deepcopy(section)
-        if fold is not None:
-            one["datarc"] = {**one.get("datarc", {}), "test_fold": fold}
-        made.append(expert(upstream_dim=1, downstream_expert=one, expdir=os.curdir))
-    return [each.corpus for each in made], made[0].datarc, made[0].gain_db
+def expert_on(downstream: str, datarc: Mapping[str, Any]) -> Any:
+    """A downstream's expert for the sake of its corpus: its head is as small as can be."""
+    section = {"datarc": datarc, "modelrc": {"projector_dim": 1, "pooling": MEAN}}
+    return expert_of(downstream)(1, section, expdir=os.curdir)
 
 
 def _windows(utterances: Iterable[Utterance]) -> Iterator[Utterance]:

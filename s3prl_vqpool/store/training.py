@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,12 +11,11 @@ import torch
 
 from .. import plugin, pooling, statistics
 from ..corpora import Utterance, UtteranceDataset
-from ..heads import MEAN
 from ..pooling import Counts
 from .files import STATISTICS, Writer
 from .manifest import entry_of
 from .reader import Store
-from .rows import expert_of
+from .rows import expert_on
 
 _UTTERANCES = 1000
 """So many are counted at once."""
@@ -45,8 +43,7 @@ def obtain(store: Store, utterances: Sequence[Utterance], writer: Writer) -> Cou
 def split(store: Store) -> tuple[list[Utterance], str | None]:
     """The training split that the manifest's `datarc` names, and ER's test fold, None for others."""
     plugin.register()
-    section = {"datarc": dict(store.manifest["datarc"]), "modelrc": {"projector_dim": 1, "pooling": MEAN}}
-    expert = expert_of(store.manifest["downstream"])(1, section, expdir=os.curdir)
+    expert = expert_on(store.manifest["downstream"], store.manifest["datarc"])
     return expert.corpus.splits["train"], getattr(expert, "fold", None)
 
 
