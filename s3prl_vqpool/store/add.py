@@ -19,7 +19,7 @@ from ..heads import method_of
 from ..upstream import WithCodes
 from . import layout, training
 from .encode import Encoded, Encoder, Poolings, weights_of
-from .files import MANIFEST, Writer, about_part, read_json
+from .files import MANIFEST, Writer, about_part, alone, read_json
 from .manifest import entry_of
 from .passes import Batch, go_through
 from .reader import Store
@@ -48,31 +48,34 @@ def add(store: Store, names: Sequence[str], a: float, rank: int = 0, world: int 
 
     Raises:
         InputError: a pooling that is there with another ``a``; a corpus, checkpoint or audio that is not as it
-            was; too little disk; a device that is not here.
+            was; too little disk; a device that is not here; another process of this rank.
     """
-    writer = Writer(store.folder, rank, world)
-    names = [name for name in names if name not in store.manifest["poolings"]]
-    poolings, made = _options(store, names, a, writer)
-    _agree(store, made)
-    mine = range(rank, len(store.shards), world)
-    missing = {
-        k: lacking for k in mine if (lacking := [n for n in names if not _there(store, k, n, made[n])])
-    }
-    left = sum(len(store.shards[number]) * len(lacking) for number, lacking in missing.items())
-    layout.check_disk(store.folder, left * layout.vector_bytes(store.manifest), "add fewer poolings at once")
+    with alone(store.folder, rank):
+        writer = Writer(store.folder, rank, world)
+        names = [name for name in names if name not in store.manifest["poolings"]]
+        poolings, made = _options(store, names, a, writer)
+        _agree(store, made)
+        mine = range(rank, len(store.shards), world)
+        missing = {
+            k: lacking for k in mine if (lacking := [n for n in names if not _there(store, k, n, made[n])])
+        }
+        left = sum(len(store.shards[number]) * len(lacking) for number, lacking in missing.items())
+        layout.check_disk(
+            store.folder, left * layout.vector_bytes(store.manifest), "add fewer poolings at once"
+        )
 
-    def write(number: int, vectors: Vectors) -> None:
-        for name in missing[number]:
-            writer.write_part(number, name, vectors[name], made[name])
+        def write(number: int, vectors: Vectors) -> None:
+            for name in missing[number]:
+                writer.write_part(number, name, vectors[name], made[name])
 
-    if store.manifest["layers"] == 1 and store.manifest["frames"]:
-        _from_frames(store, poolings, missing, write)
-    elif missing:
-        _from_upstream(store, poolings, missing, write, rank)
-    if not all(_there(store, k, name, made[name]) for k in range(len(store.shards)) for name in names):
-        return False
-    _list(made, writer)
-    return True
+        if store.manifest["layers"] == 1 and store.manifest["frames"]:
+            _from_frames(store, poolings, missing, write)
+        elif missing:
+            _from_upstream(store, poolings, missing, write, rank)
+        if not all(_there(store, k, name, made[name]) for k in range(len(store.shards)) for name in names):
+            return False
+        _list(made, writer)
+        return True
 
 
 def _agree(store: Store, made: Mapping[str, Mapping[str, Any]]) -> None:

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..upstream import WithCodes
 from . import layout, manifest
 from .encode import Encoded, Encoder
-from .files import DONE, Writer, about_all, finished, read_json
+from .files import DONE, Writer, about_all, alone, finished, read_json
 from .passes import go_through
 from .rows import Listing, Row
 
@@ -44,7 +44,7 @@ def extract(
 
     Raises:
         InputError: another configuration's store, too little disk, an utterance that is too short, audio that
-            cannot be read, or a number that ``dtype`` cannot hold.
+            cannot be read, a number that ``dtype`` cannot hold, or another process of this rank.
     """
     shards = layout.shards(listing.samples)
     lengths = _lengths(upstream, listing)
@@ -58,19 +58,20 @@ def extract(
         raise InputError(
             f"{folder}: cannot be made a folder ({error.strerror}): name another --store."
         ) from error
-    writer = Writer(folder, rank, world)
-    begun = manifest.agree(folder, wanted, writer)
-    if rank == 0:
-        _say(listing, wanted, lengths, there)
-    poolings: dict[str, dict] = {name: {} for name in wanted["poolings"]}
-    encoder = Encoder(upstream, poolings, wanted["frames"], getattr(torch, wanted["dtype"]))
+    with alone(folder, rank):
+        writer = Writer(folder, rank, world)
+        begun = manifest.agree(folder, wanted, writer)
+        if rank == 0:
+            _say(listing, wanted, lengths, there)
+        poolings: dict[str, dict] = {name: {} for name in wanted["poolings"]}
+        encoder = Encoder(upstream, poolings, wanted["frames"], getattr(torch, wanted["dtype"]))
 
-    def write(number: int, encoded: list[Encoded], rows: list[Row]) -> None:
-        writer.write_shard(number, _joined(encoded, wanted["codebook_sizes"]), shards[number], rows)
+        def write(number: int, encoded: list[Encoded], rows: list[Row]) -> None:
+            writer.write_shard(number, _joined(encoded, wanted["codebook_sizes"]), shards[number], rows)
 
-    mine = {number: shards[number] for number in range(rank, len(shards), world) if not there[number]}
-    go_through(listing, mine, begun, device, rank == 0, lambda batch: encoder(batch.wavs), write)
-    return _finish(folder, len(shards), writer)
+        mine = {number: shards[number] for number in range(rank, len(shards), world) if not there[number]}
+        go_through(listing, mine, begun, device, rank == 0, lambda batch: encoder(batch.wavs), write)
+        return _finish(folder, len(shards), writer)
 
 
 def _finish(folder: Path, count: int, writer: Writer) -> bool:

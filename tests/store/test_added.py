@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -235,6 +236,23 @@ def test_ranks_give_the_same_bytes(forked: Any, copy: Path, complete: Path) -> N
         process = forked(rank(number))
         process.join(60)
         assert process.exitcode == 0
+    same(copy, complete)
+
+
+def test_second_process_of_a_rank_is_refused_while_the_first_lives(
+    forked: Any, copy: Path, complete: Path, capsys: Any
+) -> None:
+    half = copy / ".shard-00000.VQ-SIF.safetensors.rank0.tmp"
+    first = forked(killed_in_write(4, lambda: add(copy, "VQ-BP", "VQ-SIF"), lambda: time.sleep(60)))
+    while first.is_alive() and not (half.exists() and half.stat().st_size):
+        time.sleep(0.001)
+    before = tree(copy)
+    assert add(copy, "VQ-BP", "VQ-SIF") == 2
+    assert f"{copy}: another process is writing there as rank 0" in error(capsys)
+    assert tree(copy) == before
+    os.kill(first.pid, signal.SIGKILL)
+    first.join(60)
+    assert add(copy, "VQ-BP", "VQ-SIF") == 0
     same(copy, complete)
 
 

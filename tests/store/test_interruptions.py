@@ -25,8 +25,14 @@ def uninterrupted(extract: Any, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-def killed_in_write(number: int, work: Callable[[], int]) -> Callable[[], int]:
-    """``work``, killed when the file of its write ``number`` is half written."""
+def killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed_in_write(
+    number: int, work: Callable[[], int], stop: Callable[[], None] = killed
+) -> Callable[[], int]:
+    """``work``, stopped when the file of its write ``number`` is half written."""
 
     def run() -> int:
         write, calls = Writer.write, []
@@ -35,7 +41,7 @@ def killed_in_write(number: int, work: Callable[[], int]) -> Callable[[], int]:
             calls.append(name)
             if len(calls) == number:
                 (writer.folder / f".{name}.rank{writer.rank}.tmp").write_bytes(data[: len(data) // 2])
-                os.kill(os.getpid(), signal.SIGKILL)
+                stop()
             write(writer, name, data)
 
         Writer.write = half  # type: ignore[method-assign]
@@ -101,6 +107,27 @@ def test_ranks_give_the_same_bytes(extract: Any, forked: Any, uninterrupted: Pat
     again = forked(rank(1))
     again.join(60)
     assert again.exitcode == 0
+    assert tree(folder) == tree(uninterrupted)
+
+
+def test_second_process_of_a_rank_is_refused_while_the_first_lives(
+    extract: Any, forked: Any, uninterrupted: Path, tmp_path: Path, capsys: Any
+) -> None:
+    folder = tmp_path / "store"
+    half = folder / ".shard-00001.safetensors.rank0.tmp"
+    first = forked(killed_in_write(4, lambda: extract("base", folder, *OPTIONS), lambda: time.sleep(60)))
+    while first.is_alive() and not (half.exists() and half.stat().st_size):
+        time.sleep(0.001)
+    before = tree(folder)
+    assert extract("base", folder, *OPTIONS) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line == (
+        f"error: {folder}: another process is writing there as rank 0: wait until it ends, or end it."
+    )
+    assert tree(folder) == before
+    os.kill(first.pid, signal.SIGKILL)
+    first.join(60)
+    assert extract("base", folder, *OPTIONS) == 0
     assert tree(folder) == tree(uninterrupted)
 
 
