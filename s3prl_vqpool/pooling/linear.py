@@ -97,11 +97,11 @@ def _checked(vectors: Tensor) -> Tensor:
     return vectors.detach().double()
 
 
-def _decomposed(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Singular values [n] and right singular vectors [D, n] of [N, D] that are not 0."""
-    _, values, right = torch.linalg.svd(vectors, full_matrices=False)
-    # Below this a direction of the data is rounding error of float32 vectors, of any magnitude.
-    kept = values > values.max() * max(vectors.shape) * torch.finfo(torch.float32).eps
+def _decomposed(vectors: Tensor, origin: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
+    """Singular values [n] and right singular vectors [D, n] of ``vectors - origin`` [N, D] that are not 0."""
+    _, values, right = torch.linalg.svd(vectors - origin, full_matrices=False)
+    # Rounding each number to float32 moves no singular value by more than this, however many vectors there are.
+    kept = values > torch.finfo(torch.float32).eps * vectors.norm()
     return values[kept], right[kept].T
 
 
@@ -134,7 +134,7 @@ class Whitening(_LinearPooling):
         """
         vectors = _checked(vectors)
         mean = vectors.mean(dim=0)
-        values, right = _decomposed(vectors - mean)
+        values, right = _decomposed(vectors, mean)
         right = right * right.gather(0, right.abs().argmax(dim=0, keepdim=True)).sign()
         factor = vectors.new_zeros(len(mean), len(mean))
         factor[:, : len(values)] = right / values

@@ -58,6 +58,17 @@ def test_fit_rank_deficient_is_finite_and_bounded(name, x):
 
 
 @pytest.mark.parametrize("name", FITS)
+def test_fit_keeps_what_is_small_among_many_vectors(name):
+    """Repeating the vectors makes their scatter 34 times as large, and changes none of its directions."""
+    spread = torch.logspace(0, -3.3, 8)
+    x = (vectors(300, 8, 8) - 3) * spread
+    once, repeated = FITS[name](x), FITS[name](x.repeat(34, 1))
+    assert torch.linalg.matrix_rank(repeated.factor) == 8
+    if name == "Whitening":
+        torch.testing.assert_close(repeated.factor * 34**0.5, once.factor, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", FITS)
 def test_fit_order_of_vectors_does_not_matter(name):
     x = vectors(50, 8, 8)
     fitted, reversed_ = FITS[name](x), FITS[name](x.flip(0))
