@@ -93,16 +93,11 @@ class Counts:
         """Sum over the processes of ``torch.distributed``, the same on each; itself where there is one."""
         if not (dist.is_available() and dist.is_initialized()):
             return self
-        mine = torch.cat([self.tuples, self.occurrences.unsqueeze(1)], dim=1)  # [N, G + 1]
-        lengths = [mine.new_zeros(1) for _ in range(dist.get_world_size())]
-        dist.all_gather(lengths, mine.new_tensor([len(mine)]))
-        rows = [int(n) for n in lengths]
-        padded = mine.new_zeros(max(rows), mine.shape[1])
-        padded[: len(mine)] = mine
-        gathered = [torch.empty_like(padded) for _ in rows]
-        dist.all_gather(gathered, padded)
-        all_rows = torch.cat([table[:n] for table, n in zip(gathered, rows)])
-        return _distinct(all_rows[:, :-1], all_rows[:, -1], self.sizes)
+        mine = torch.cat([self.tuples, self.occurrences.unsqueeze(1)], dim=1).cpu()  # [N, G + 1]
+        rows: list[Tensor] = [mine] * dist.get_world_size()
+        dist.all_gather_object(rows, mine)  # NCCL takes no tensors of the CPU, but objects
+        everyone = torch.cat(rows).to(self.tuples.device)
+        return _distinct(everyone[:, :-1], everyone[:, -1], self.sizes)
 
     def save(self, path: str | Path, identity: Mapping[str, object]) -> None:
         """Writes a safetensors file, with ``identity`` (upstream, checkpoint hash, corpus) as metadata.
