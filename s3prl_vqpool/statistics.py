@@ -42,21 +42,38 @@ def obtain(
         featurizer: S3PRL's, for Whitening and SoftDecay, which are fitted on the vectors it selects.
         training_set: what a pass goes over; with several processes each takes its share.
         given: a file to take them from, of whatever corpus; None to make a pass.
-        stored: where the result of a pass is kept; a file there of the same upstream and training set is used.
+        stored: where the result of a pass is kept; a file there of the same kind, upstream, selection (Whitening
+            and SoftDecay) and training set is used.
 
     Raises:
-        InputError: ``given`` is missing or damaged, or was made with another upstream.
+        InputError: ``given`` is missing or damaged, or was made with another upstream or selection.
     """
     identity = whose(upstream)
+    if method.kind == "vector":
+        identity.update(_selected(featurizer))
     if given is not None:
         return load(method, given, identity)
     identity["training set"] = hash_of(training_set)
-    if stored.is_file() and read_identity(stored) == identity:
+    if stored.is_file() and read_identity(stored) == (_kind(method), identity):
         return load(method, stored, identity)
     found = _one_pass(method, upstream, featurizer, training_set)
     if rank_and_world()[0] == 0:
         found.save(stored, identity)
     return found
+
+
+def _kind(method: Method) -> str:
+    """The kind of statistics in a file of ``method``'s."""
+    return method.name if method.kind == "vector" else "counts"
+
+
+def _selected(featurizer: nn.Module) -> dict[str, object]:
+    """What the vectors of S3PRL's Featurizer depend on beside the upstream: `-s`, `-l`, normalisation."""
+    return {
+        "selection": featurizer.feature_selection,
+        "layer": featurizer.layer_selection,
+        "normalize": featurizer.normalize,
+    }
 
 
 def load(method: Method, path: str | Path, expect: dict[str, object]) -> Statistics:

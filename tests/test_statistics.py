@@ -127,6 +127,40 @@ def test_stored_statistics_of_another_upstream_are_made_again(
     assert one.model.pooling.counts.frames > 1
 
 
+def test_stored_statistics_of_another_layer_or_pooling_are_made_again(
+    datarc: dict[str, Any], checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    """A run that was killed before its first checkpoint is started again with another `-l`, then another pooling."""
+    model = hub.wav2vec2_vq_local(ckpt=str(checkpoints["large"])).eval()
+    for name, layer in (("Whitening", 1), ("Whitening", 3), ("SoftDecay", 3), ("VQ-GP", 3), ("SoftDecay", 1)):
+        selecting = Featurizer(model, upstream_device="cpu", layer_selection=layer)
+        ours, fresh = (expert(datarc, tmp_path / folder, name, 48) for folder in ("same", f"{name}{layer}"))
+        for one in (ours, fresh):
+            one.prepare(model, selecting)
+        for key, found in ours.model.pooling.state_dict().items():
+            assert torch.equal(found, fresh.model.pooling.state_dict()[key]), (name, layer, key)
+
+
+def test_given_vectors_statistics_of_other_features_are_refused(
+    datarc: dict[str, Any], checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    model = hub.wav2vec2_vq_local(ckpt=str(checkpoints["large"])).eval()
+    expert(datarc, tmp_path, "Whitening", 48).prepare(
+        model, Featurizer(model, upstream_device="cpu", layer_selection=1)
+    )
+    given = tmp_path / "pooling_statistics.safetensors"
+    one = expert(datarc, tmp_path / "other", "Whitening", 48, pooling_statistics=str(given))
+    for other, difference in (
+        ({"layer_selection": 3}, "layer 3, but they were made with 1"),
+        ({"layer_selection": 1, "normalize": True}, "normalize True, but they were made with False"),
+        ({"feature_selection": "last_hidden_state"}, "selection 'last_hidden_state', but "),
+    ):
+        with pytest.raises(InputError, match=f"expected Whitening with {difference}"):
+            one.prepare(model, Featurizer(model, upstream_device="cpu", **other))
+    one.prepare(model, Featurizer(model, upstream_device="cpu", layer_selection=1))
+    assert not one.lacks_statistics
+
+
 def test_given_statistics_are_used_and_those_of_another_upstream_refused(
     datarc: dict[str, Any], upstream: Any, featurizer: Featurizer, tmp_path: Path
 ) -> None:

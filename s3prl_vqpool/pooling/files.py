@@ -52,9 +52,10 @@ def read_statistics(
     return tensors
 
 
-def read_identity(path: str | Path) -> dict[str, object]:
-    """What the statistics at ``path`` say that they were made from."""
-    return _identity(path, _read(path)[1])
+def read_identity(path: str | Path) -> tuple[str, dict[str, object]]:
+    """The kind of the statistics at ``path``, and what they say that they were made from."""
+    metadata = _read(path)[1]
+    return metadata.get("kind", ""), _identity(path, metadata)
 
 
 def _identity(path: str | Path, metadata: Mapping[str, str]) -> dict[str, object]:
