@@ -38,7 +38,7 @@ def wav2vec2_vq_url(*args: _Any, **kwargs: _Any) -> _UpstreamExpert:
 
 
 def wav2vec2_vq_tiny(refresh: bool = False, **kwargs: _Any) -> _UpstreamExpert:
-    """The embedded model: 5 layers of 192, 4 hours of speech (recipes/tiny/MODEL_CARD.md). Needs no download."""
+    """The embedded model: 5 layers of 192, 2.7 hours of speech (recipes/tiny/MODEL_CARD.md). Needs no download."""
     return _UpstreamExpert(**{**kwargs, "ckpt": str(_Path(__file__).with_name("tiny.safetensors"))})
 
 
