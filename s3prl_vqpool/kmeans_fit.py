@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -144,15 +143,6 @@ def fit(
         tuple(centroids), tuple(part for _, part, _ in jobs), identity, tuple(layer for layer, _, _ in jobs)
     )
     return books, distances
-
-
-def weights_of(upstream: nn.Module) -> str:
-    """SHA-256 of an upstream's weights, by which codebooks know it again."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(upstream.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _device(upstream: nn.Module) -> torch.device:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -128,16 +128,23 @@ class WithCodes:
         return {"upstream": type(self).__module__.split(".")[-2:][0], "weights": self.fingerprint()}
 
     def fingerprint(self) -> str:
-        """SHA-256 of the weights that hidden states and codes depend on."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.fingerprinted().items()):
-            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+        """`hash_of` the weights that hidden states and codes depend on."""
+        return hash_of(self.fingerprinted())
 
     def fingerprinted(self) -> dict[str, Tensor]:
         """Tensors that `fingerprint` covers."""
         return self.state_dict()  # type: ignore[attr-defined]
+
+
+def hash_of(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 of an upstream's weights, by which codebooks, statistics and stores know it again."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        if name.endswith("._pseudo_wavs"):
+            continue  # noise that S3PRL's preprocessor (mel, linear) draws anew and takes only shapes from
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def convolved_lengths(samples: Sequence[int], layers: Sequence[Any]) -> list[int]:

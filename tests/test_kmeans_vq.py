@@ -178,6 +178,25 @@ def test_geometry_of_padding_upstreams_and_of_lawless_ones() -> None:
         kmeans_fit.geometry(lawless)
 
 
+# ----------------------------------------------------------------------------------- S3PRL's preprocessed features
+@pytest.fixture(scope="module", params=["mel", "linear"])
+def centred(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, speech: Path) -> Path:
+    """Codebooks on features whose module holds noise of its own, and whose frames are centred."""
+    out = tmp_path_factory.mktemp("centred") / "codebook.yaml"
+    options = ["--out", str(out), "-u", request.param, "-l", "0", "-k", "12", "--frames", "240"]
+    assert cli.main(["kmeans", str(speech), *options]) == 0
+    return out
+
+
+def test_codebooks_are_known_again_beside_noise_that_is_no_weight(centred: Path) -> None:
+    one, again = (hub.kmeans_vq(model_config=str(centred)).eval() for _ in range(2))
+    noise = [model.state_dict()["upstream.extracter._pseudo_wavs"] for model in (one, again)]
+    assert not torch.equal(*noise)
+    assert one.identity() == again.identity()
+    one.upstream.extracter._window[0] += 1
+    assert one.identity() != again.identity()
+
+
 # ------------------------------------------------------------------------------------------------- shipped ones
 def test_fbank_vq_codes_are_the_nearest_of_three_codebooks() -> None:
     plain, ours, wavs = hub.fbank().eval(), hub.fbank_vq().eval(), waves(*LENGTHS)

@@ -47,6 +47,7 @@ def _run(args: argparse.Namespace) -> int:
 
     from .. import kmeans_fit, plugin
     from ..codebook_files import Codebook
+    from ..upstream import hash_of
 
     files = kmeans_fit.audio_files(args.speech)
     plugin.register()
@@ -56,7 +57,7 @@ def _run(args: argparse.Namespace) -> int:
     frames = kmeans_fit.sample_frames(upstream, files, args.layers, args.frames, args.seed)
     identity = {
         "upstream": args.upstream,
-        "weights": kmeans_fit.weights_of(upstream),
+        "weights": hash_of(upstream.state_dict()),
         "files": str(len(files)),
         "frames": str(len(frames[0])),
         "seed": str(args.seed),

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from s3prl_vqpool.codebook_files import Codebook
 from s3prl_vqpool.errors import InputError
 from s3prl_vqpool.kmeans import KMeansCodebooks
-from s3prl_vqpool.kmeans_fit import plain_upstream, weights_of
-from s3prl_vqpool.upstream import WithCodes
+from s3prl_vqpool.kmeans_fit import plain_upstream
+from s3prl_vqpool.upstream import WithCodes, hash_of
 
 
 class _Upstream(nn.Module):
@@ -49,7 +49,7 @@ class UpstreamExpert(WithCodes, _Upstream):
         super().__init__(plain_upstream(codebook.upstream, codebook.checkpoint, refresh))
         self.codebooks = KMeansCodebooks.load(codebook.codebooks)
         fitted_on = self.codebooks.identity.get("weights")
-        if fitted_on is not None and fitted_on != weights_of(self.upstream):
+        if fitted_on is not None and fitted_on != hash_of(self.upstream.state_dict()):
             raise InputError(
                 f"{codebook.codebooks}: was fitted on other weights of {codebook.upstream}: give the same -k, or fit "
                 "again with vqpool kmeans."
