@@ -112,10 +112,12 @@ class WithCodes:
                 f"-s {method.name} needs training statistics: give them with -g, such as the "
                 f"pooling_statistics.safetensors of an experiment with pooling {method.name} on this upstream."
             )
+        kept = codes.lengths.new_tensor(codes.frames)
+        real = torch.minimum(codes.lengths, kept)
         weights = pooling.weights(
-            method.name, codes.indices, codes.lengths, counts=self.counts if method.needs_statistics else None
+            method.name, codes.indices, real, counts=self.counts if method.needs_statistics else None
         )
-        scale = weights * weights.new_tensor(codes.frames)[:, None]  # [B, T]
+        scale = weights * kept[:, None]  # [B, T]
         return [states * scale[:, :, None].to(states.dtype) for states in hidden_states]
 
     def use_statistics(self, path: str | None) -> None:

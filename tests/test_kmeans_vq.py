@@ -15,6 +15,7 @@ import soundfile
 import torch
 import yaml
 from s3prl import hub
+from s3prl.upstream.interfaces import Featurizer
 from s3prl.upstream.kmeans_vq import hubconf
 from tiny import LARGE, converted_checkpoint, waves
 
@@ -195,6 +196,19 @@ def test_codebooks_are_known_again_beside_noise_that_is_no_weight(centred: Path)
     assert one.identity() == again.identity()
     one.upstream.extracter._window[0] += 1
     assert one.identity() != again.identity()
+
+
+def test_selection_weighs_only_frames_that_s3prl_keeps(centred: Path) -> None:
+    """16,000 samples have 101 centred frames, of which the Featurizer keeps 100."""
+    ours, wavs = hub.kmeans_vq(model_config=str(centred)).eval(), waves(16000, 12345)
+    with torch.no_grad():
+        pooled = [frames.mean(dim=0) for frames in Featurizer(ours, "vq_lp", "cpu")(wavs, ours(wavs))]
+        plain = ours(wavs)
+    assert plain["code_lengths"].tolist() == [101, 78]
+    for b, kept in enumerate((100, 77)):
+        codes, frames = plain["codes"][b : b + 1, :kept], plain["hidden_states"][0][b, :kept]
+        weights = pooling.weights("VQ-LP", codes, torch.tensor([kept]))
+        torch.testing.assert_close(pooled[b], weights[0] @ frames, rtol=1e-4, atol=1e-5)
 
 
 # ------------------------------------------------------------------------------------------------- shipped ones
