@@ -120,6 +120,8 @@ def test_codes_of_shipped_codebooks_need_nothing(
         ),
         (["FILE", "-u", "wav2vec2_vq_local"], "needs a checkpoint"),
         (["FILE", "-u", "kmeans_vq"], "needs codebooks: -g codebook.yaml"),
+        (["FILE", "-u", "mfcc_vq", "--device", "abacus"], "--device abacus: torch knows no such device."),
+        (["FILE", "-u", "mfcc_vq", "--device", "cuda:99"], "cuda:99: expected cpu, or cuda where torch sees"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(

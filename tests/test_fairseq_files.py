@@ -305,8 +305,9 @@ def test_convert_refuses_names_that_say_nothing(tmp_path: Path, capsys: pytest.C
         error = capsys.readouterr().err
         assert problem in error
         assert len(error.splitlines()) == 1
-    assert cli.main(["convert", str(tmp_path / "none.pt"), str(tmp_path / "out.pt")]) == 2
-    assert "no such checkpoint" in capsys.readouterr().err
+    for out in ("out.pt", "tiny.pt"):
+        assert cli.main(["convert", str(tmp_path / "none.pt"), str(tmp_path / out)]) == 2
+        assert "none.pt: no such checkpoint" in capsys.readouterr().err
 
 
 def test_safetensors_give_the_same_codes_in_batches(tmp_path: Path) -> None:

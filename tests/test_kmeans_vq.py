@@ -362,6 +362,7 @@ def test_codebooks_of_another_upstream_say_so(tmp_path: Path, fitted: Path) -> N
         (["--groups", "5"], "48 columns do not split"),
         (["-l", "4"], "has the layers 0 to 3"),
         (["-k", "0"], "are at least 1"),
+        (["--device", "abacus"], "--device abacus: torch knows no such device."),
         (["--out", "none/codebook.yaml"], "in a folder that exists"),
         (["--out", "codebook.json"], "name a .yaml file"),
         (["-u", "hubert_lokal"], "Unknown upstream of S3PRL 'hubert_lokal'. Did you mean"),

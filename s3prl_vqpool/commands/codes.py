@@ -60,14 +60,14 @@ def _entries(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     import torch
     from tqdm import tqdm
 
-    from .. import audio, plugin
+    from .. import audio, devices, plugin
     from ..errors import InputError, unknown_name
 
     plugin.register()
     known = plugin.upstreams()
     if args.upstream not in known:
         raise unknown_name("upstream with codes", args.upstream, known)
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = devices.chosen(args.device)
     options = {"ckpt": args.checkpoint, "model_config": args.model_config, "refresh": False}
     upstream = known[args.upstream](**options).eval().to(device)
     seconds = upstream.get_downsample_rates("hidden_states") / audio.SAMPLE_RATE

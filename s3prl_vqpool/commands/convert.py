@@ -23,9 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.output.suffix not in (".pt", ".ckpt", ".safetensors"):
         raise InputError(f"{args.output}: name it .safetensors, or .pt or .ckpt for S3PRL's format.")
+    checkpoint = fairseq_files.load(args.input)
     if args.output.exists() and args.output.samefile(args.input):
         raise InputError(f"{args.output}: is the input; name another file.")
-    checkpoint = fairseq_files.load(args.input)
     try:
         written = fairseq_files.save(checkpoint, args.output)
     except (OSError, RuntimeError) as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import Any
 
 HELP = (
     "Run the upstream once over every utterance of a downstream's corpus, and keep codes and pooled vectors of "
@@ -44,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import torch
 
-    from .. import plugin
+    from .. import devices, plugin
     from ..config import read
     from ..errors import unknown_name
     from ..store import manifest, rows
@@ -58,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         raise unknown_name("downstream", args.downstream, plugin.downstreams())
     poolings = manifest.checked(args.poolings)
     config = read(args.downstream, args.config, args.override)
-    device = _device(args.device)
+    device = devices.chosen(args.device)
     listing = rows.listing(args.downstream, config)
     entry = plugin.upstreams()[args.upstream]
     upstream = entry(ckpt=args.upstream_ckpt, model_config=args.upstream_model_config, refresh=False)
@@ -79,20 +78,3 @@ def run(args: argparse.Namespace) -> int:
     if extract(upstream, listing, wanted, args.store, device, rank, world):
         print(f"{args.store} is complete: vqpool store info {args.store}")
     return 0
-
-
-def _device(name: str | None) -> Any:
-    import torch
-
-    from ..errors import InputError
-
-    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda":
-        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"--device {name}: torch knows no such device.") from error
-    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and not torch.cuda.is_available()):
-        raise InputError(f"--device {name}: expected cpu, or cuda where torch sees one.")
-    return device

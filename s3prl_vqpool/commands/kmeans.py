@@ -43,15 +43,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    import torch
-
-    from .. import kmeans_fit, plugin
+    from .. import devices, kmeans_fit, plugin
     from ..codebook_files import Codebook
     from ..upstream import hash_of
 
+    device = devices.chosen(args.device)
     files = kmeans_fit.audio_files(args.speech)
     plugin.register()
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     upstream = kmeans_fit.plain_upstream(args.upstream, args.checkpoint).eval().to(device)
     window, hop = kmeans_fit.geometry(upstream)
     frames = kmeans_fit.sample_frames(upstream, files, args.layers, args.frames, args.seed)
