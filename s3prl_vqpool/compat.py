@@ -10,6 +10,7 @@ import importlib.util
 import sys
 import types
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -285,12 +286,17 @@ class _Overlay(types.ModuleType):
         return getattr(vars(self)["_module"], name)
 
 
-def write_checkpoints_whole() -> None:
-    """S3PRL's runner writes checkpoints in place, so a kill leaves half a file: let it rename instead."""
+def mend_runner() -> None:
+    """S3PRL's runner renames checkpoints where it would write in place (a kill leaves half a file), and enters no
+    CUDA device where `--device cpu` is given beside one.
+    """
     from s3prl.downstream import runner
 
     def save(states: Any, path: str) -> None:
         with whole(path) as temporary:
             torch.save(states, temporary)
 
-    runner.torch = _Overlay(torch, save=save)
+    def device(name: str) -> AbstractContextManager:
+        return torch.cuda.device(name) if torch.device(name).type == "cuda" else nullcontext()
+
+    runner.torch = _Overlay(torch, save=save, cuda=_Overlay(torch.cuda, device=device))

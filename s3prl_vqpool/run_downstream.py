@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     try:
         argv = _prepare(list(sys.argv[1:] if argv is None else argv))
-        compat.write_checkpoints_whole()
+        compat.mend_runner()
         with (
             patch.object(sys, "argv", [sys.argv[0], *argv]),
             patch.object(run_downstream, "Runner", Runner),

@@ -326,7 +326,7 @@ def test_checkpoint_that_is_being_replaced_survives_a_failed_save(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "torch", torch)
-    compat.write_checkpoints_whole()
+    compat.mend_runner()
     assert runner.torch is not torch
     path = tmp_path / "states-5.ckpt"
     runner.torch.save({"Step": 5}, str(path))
@@ -352,7 +352,7 @@ def test_checkpoint_survives_a_process_killed_while_saving(tmp_path: Path) -> No
 import os, signal, torch
 from s3prl_vqpool import compat
 from s3prl.downstream import runner
-compat.write_checkpoints_whole()
+compat.mend_runner()
 runner.torch.save({{"Step": 5}}, {str(path)!r})
 class Kills:
     def __reduce__(self):
@@ -369,7 +369,20 @@ runner.torch.save({{"Step": 6, "Downstream": torch.zeros(100_000), "Args": Kills
 
 def test_runner_sees_all_else_of_torch_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "torch", torch)
-    compat.write_checkpoints_whole()
-    for name in ("load", "FloatTensor", "cuda", "no_grad", "nn", "distributed", "LongTensor"):
+    compat.mend_runner()
+    for name in ("load", "FloatTensor", "no_grad", "nn", "distributed", "LongTensor"):
         assert getattr(runner.torch, name) is getattr(torch, name)
+    for name in ("amp", "is_available", "empty_cache", "manual_seed_all"):
+        assert getattr(runner.torch.cuda, name) is getattr(torch.cuda, name)
     assert torch.save.__module__ == "torch.serialization"  # torch itself is not touched
+
+
+def test_runner_evaluates_on_the_cpu_beside_a_cuda_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "torch", torch)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    compat.mend_runner()
+    one = object.__new__(runner.Runner)
+    one.args, one.config, one.all_entries = types.SimpleNamespace(seed=0, device="cpu"), {"runner": {}}, []
+    model = types.SimpleNamespace(get_dataloader=lambda split: [], log_records=lambda split, **_: ["best"])
+    one.downstream = types.SimpleNamespace(model=model)
+    assert one.evaluate("dev", logger=object(), global_step=1) == ["best"]
