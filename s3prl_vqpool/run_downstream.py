@@ -196,6 +196,11 @@ def _check_selection(args: argparse.Namespace) -> None:
         raise unknown_name(
             "feature selection -s", selection, [name.lower().replace("-", "_") for name in known]
         )
+    if method is not None and args.downstream in plugin.downstreams():
+        raise InputError(
+            f"-s {selection} -d {args.downstream}: the frames would be pooled twice; leave -s out, and give "
+            f"-o config.downstream_expert.modelrc.pooling={method.name}."
+        )
     if method is not None and args.upstream_feature_normalize:
         raise InputError(
             f"-s {selection} with --upstream_feature_normalize: normalising each frame would undo its weight; "

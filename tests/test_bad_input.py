@@ -107,6 +107,7 @@ def test_values_of_the_config(entry: str, message: str, refused: Any, er: Any) -
     ("argv", "message"),
     [
         (("-l", "99"), "-l 99: the upstream wav2vec2_vq_local has no such layer."),
+        (("-s", "vq_lp"), "-s vq_lp -d vqpool_er: the frames would be pooled twice; leave -s out, and give -o config."),
         (("--device", "abacus"), "--device abacus: torch knows no such device."),
         (("--hub", "huggingface"), "--hub huggingface: S3PRL signs in through HfApi.login, which this "),
         (("-c", "nowhere.yaml"), "nowhere.yaml: cannot read this config (No such file or directory)."),
