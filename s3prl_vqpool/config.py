@@ -74,17 +74,22 @@ def read(
         config["downstream_expert"]["datarc"].update(datarc)
     for option in override.split(",,") if override else ():
         check_override(option.strip())
-        name, value = (part.strip() for part in option.split("="))
-        first, *sections, last = name.split(".")
-        if first != "config":
+        if not option.strip().startswith("config."):
             raise InputError(f"-o {option!r}: only config.SECTION.KEY=VALUE means something here.")
-        section = config
-        for each in sections:
-            section = section.setdefault(each, {})
-            if not isinstance(section, dict):
-                raise InputError(f"-o {option!r}: {each} is no section of the config.")
-        section[last] = _value(value)
+        apply(option, config)
     return config
+
+
+def apply(option: str, config: dict[str, Any]) -> None:
+    """Set in ``config`` what a checked ``config.SECTION.KEY=VALUE`` says; InputError below what is no section."""
+    name, value = (part.strip() for part in option.split("="))
+    _, *sections, last = name.split(".")
+    section = config
+    for each in sections:
+        section = section.setdefault(each, {})
+        if not isinstance(section, dict):
+            raise InputError(f"-o {option!r}: {each} is no section of the config.")
+    section[last] = _value(value)
 
 
 def _value(text: str) -> Any:
@@ -120,10 +125,22 @@ class Section(dict[str, Any]):
             )
         return int(value)
 
+    def positive(self, key: str) -> float:
+        """The number above 0 under ``key`` (YAML takes 1e-4 for text); InputError for anything else."""
+        value = self[key]
+        try:
+            number = float("nan" if isinstance(value, bool) else value)
+        except (TypeError, ValueError):
+            number = float("nan")
+        if not number > 0:
+            raise InputError(f"{self.name}.{key}: expected a number above 0, but got {value!r}.")
+        return number
+
 
 def runner_section(config: dict[str, Any]) -> Section:
-    """The section `runner`; InputError unless its numbers of steps are whole and above 0."""
+    """The section `runner`; InputError unless its numbers are above 0, and those of steps whole."""
     section = Section("config.runner", config["runner"])
     for key in ("total_steps", "gradient_accumulate_steps", "log_step", "eval_step", "save_step", "max_keep"):
         section.whole(key)
+    section.positive("gradient_clipping")
     return section

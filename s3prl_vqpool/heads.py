@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from . import pooling
 from .codes import Codes
+from .config import Section
 from .errors import InputError, unknown_name
 from .pooling import Counts, LinearMap
 
@@ -62,7 +63,7 @@ class Pooled(nn.Module):
     ) -> None:
         super().__init__()
         self.method, self.over_all_frames = method_of(name)
-        self.pooling = pooling.build(self.method.name, input_dim, **_checked(self.method, options or {}))
+        self.pooling = pooling.build(self.method.name, input_dim, **_checked(self.method, options))
         linear = nn.Linear(projected_dim or self.method.output_dim(input_dim), output_dim)
         self.post_net = nn.ModuleDict({"linear": linear})
 
@@ -83,15 +84,18 @@ class Pooled(nn.Module):
         return self.post_net["linear"](self.pool(frames, lengths, codes))
 
 
-def _checked(method: pooling.Method, options: Mapping[str, Any]) -> Mapping[str, Any]:
+#: How each option in a config's `pooling_options` is read.
+_READ = {"a": Section.positive, "hidden": Section.whole}
+
+
+def _checked(method: pooling.Method, options: Mapping[str, Any] | None) -> dict[str, Any]:
     """`pooling_options` of a config: numbers that the method takes."""
-    taken = [option for option in method.options if option not in ("counts", "statistics")]
-    for option, value in options.items():
+    section = Section("pooling_options", {} if options is None else options)  # type: ignore[arg-type]
+    taken = [option for option in method.options if option in _READ]
+    for option in section:
         if option not in taken:
             raise unknown_name(f"option of pooling {method.name}:", option, taken or ["none"])
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise InputError(f"pooling_options.{option}: expected a number, but got {value!r}.")
-    return options
+    return {option: _READ[option](section, option) for option in section}
 
 
 class SuperbHead(nn.Module):

@@ -16,6 +16,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
+import yaml
 
 from . import checkpoints, compat, config, plugin, pooling
 from .errors import InputError, one_line, report, unknown_name
@@ -89,22 +90,34 @@ def _prepare(argv: list[str]) -> list[str]:
     added = _device_options(args)
     if args.mode == "inference" and not Path(args.evaluate_split).is_file():
         raise InputError(f"-t {args.evaluate_split}: no such audio file; -m inference labels one file.")
-    if args.override is not None and args.override.lower() != "none":
-        for option in args.override.split(",,"):
-            config.check_override(option.strip())
+    overrides = _overrides(args)
     if args.init_ckpt:
         checkpoints.load(args.init_ckpt, required=() if args.mode == "train" else ("Downstream",))
     resumed = _resumed_checkpoint(args)
     if resumed:
-        _check_resumed(
-            args, checkpoints.load(resumed, required=("Args", "Config", "Featurizer", "Downstream")), resumed
-        )
+        state = checkpoints.load(resumed, required=("Args", "Config", "Featurizer", "Downstream"))
+        _check_resumed(args, state, resumed)
+        settings = state["Config"]
     else:
         _check_names(args)
         _check_selection(args)
-        added += ["-c", str(config.find(args.downstream, args.config))]
+        path = config.find(args.downstream, args.config)
+        added += ["-c", str(path)]
+        settings = yaml.safe_load(path.read_text())
         _check_new_experiment(args)
+    for option in overrides:
+        config.apply(option, settings)
     return [*added, *argv]
+
+
+def _overrides(args: argparse.Namespace) -> list[str]:
+    """The entries of `-o` that change the config, each of them checked."""
+    if args.override is None or args.override.lower() == "none":
+        return []
+    options = [option.strip() for option in args.override.split(",,")]
+    for option in options:
+        config.check_override(option)
+    return [option for option in options if option.startswith("config.")]
 
 
 def _device_options(args: argparse.Namespace) -> list[str]:

@@ -28,8 +28,8 @@ class Runner(s3prl_runner.Runner):
     goes past DistributedDataParallel, so that it asks nothing of the others.
 
     Raises:
-        InputError: a value in the config's runner or optimizer section that S3PRL cannot use, or a layer (`-l`)
-            that the upstream has not.
+        InputError: a value in the config's runner or optimizer section that S3PRL cannot use, a layer (`-l`)
+            that the upstream has not, or a checkpoint (`-i`, `-e`) of other modules.
     """
 
     def __init__(self, args: argparse.Namespace, config: dict[str, Any]) -> None:
@@ -60,6 +60,16 @@ class Runner(s3prl_runner.Runner):
             for entry, model in zip(self.all_entries, wrapped):
                 entry.model = model
 
+    def _load_weight(self, model: Any, name: str) -> None:
+        try:
+            super()._load_weight(model, name)
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            mismatch = " ".join(str(error).strip().splitlines()[:2][-1].split())[:200]
+            raise InputError(
+                f"{self.args.init_ckpt}: its {name} does not fit what is asked for here ({mismatch}); take the "
+                "upstream, -s, -l, downstream and modelrc that it was trained with."
+            ) from error
+
     def _get_featurizer(self) -> Any:
         try:
             return super()._get_featurizer()
@@ -70,7 +80,9 @@ class Runner(s3prl_runner.Runner):
     def _get_optimizer(self, model_params: list[nn.Module]) -> Any:
         try:
             optimizer = super()._get_optimizer(model_params)
-        except (NameError, AttributeError, KeyError, TypeError) as error:
+        except InputError:
+            raise
+        except (NameError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"config.optimizer {self.config['optimizer']} is of no use: {error}.") from error
         if not is_leader_process():
             self._stop_after_last_step(optimizer)

@@ -18,6 +18,8 @@ import torch
 from tiny import converted_checkpoint
 
 DATARC, MODELRC = "config.downstream_expert.datarc", "config.downstream_expert.modelrc"
+VAP = f"{MODELRC}.pooling=VAP,,{MODELRC}.pooling_options.hidden"
+SIF = f"{MODELRC}.pooling=VQ-SIF,,{MODELRC}.pooling_options.a"
 WHOLE = "expected a whole number from"
 START = ("-m", "train", "-n", "a", "-u", "mfcc_vq", "-d", "vqpool_er")
 SHORT = "config.runner.total_steps=20,,config.runner.gradient_accumulate_steps=1,,config.runner.eval_step=50"
@@ -82,6 +84,11 @@ def test_names_and_missing_options(option: str, value: str, message: str, refuse
         (f"{MODELRC}.pooling=3", "Unknown pooling '3'. Known: mean, AP"),
         (f"{MODELRC}.poolling=mean", f"Unknown key in {MODELRC}: 'poolling'. Did you mean pooling"),
         (f"{MODELRC}.projector_dim=0", f"{MODELRC}.projector_dim: {WHOLE} 1 up, but got 0."),
+        (f"{MODELRC}.pooling_options=1e-4", "pooling_options: expected a section with keys, but got 0.0001."),
+        (f"{MODELRC}.pooling_options.a=1", "Unknown option of pooling VQ-LP: 'a'. Known: none"),
+        (f"{VAP}=1.5", f"pooling_options.hidden: {WHOLE} 1 up, but got 1.5."),
+        (f"{VAP}=0", f"pooling_options.hidden: {WHOLE} 1 up, but got 0."),
+        (f"{SIF}=0", "pooling_options.a: expected a number above 0, but got 0."),
         (f"{DATARC}.rooot=1", f"Unknown key in {DATARC}: 'rooot'. Did you mean root"),
         (f"{DATARC}.test_fold=fold6", "Unknown IEMOCAP fold 'fold6'. Did you mean fold"),
         (f"{DATARC}.valid_ratio=most", "IEMOCAP: Expected valid_ratio between 0 and 1, but got 'most'."),
@@ -89,8 +96,11 @@ def test_names_and_missing_options(option: str, value: str, message: str, refuse
         (f"{DATARC}.num_workers=-1", f"{DATARC}.num_workers: {WHOLE} 0 up, but got -1."),
         ("config.runner.total_steps=many", f"config.runner.total_steps: {WHOLE} 1 up, but got 'many'."),
         ("config.runner.eval_step=0", f"config.runner.eval_step: {WHOLE} 1 up, but got 0."),
+        ("config.runner.gradient_clipping=abc", "config.runner.gradient_clipping: expected a number above 0, but "),
+        ("config.runner.total_steps.x=3", "-o 'config.runner.total_steps.x=3': total_steps is no section of "),
         ("config.runner.eval_dataloaders=['tset']", "Unknown split in config.runner.eval_dataloaders: 'tset'."),
         ("config.optimizer.name=Foo", "config.optimizer {'name': 'Foo', "),
+        ("config.optimizer.lr=-1", "config.optimizer {'name': 'TorchOptim', "),
         ("config.runner=3", "config.runner: expected a section with keys, but got 3."),
         ("config.runner.total_steps", "-o 'config.runner.total_steps': expected config."),
         ("config.a=b=c", "-o 'config.a=b=c': expected "),
@@ -342,6 +352,23 @@ def test_checkpoints(refused: Any, er: Any, checkpoints: dict, tmp_path: Path) -
     assert refused(*upstream).startswith(f"{path}: not ")
     converted_checkpoint(path, quantizer=False)
     assert re.match(rf"{path}: [^.]*2\.0 has no quantizer", refused(*upstream))
+
+
+def test_checkpoints_of_other_modules(run: Any, er: Any, checkpoints: dict, tmp_path: Path) -> None:
+    run(*START, *er("config.runner.total_steps=1,,config.runner.save_step=1")).ok()
+    checkpoint = tmp_path / "cwd" / "result" / "downstream" / "a" / "states-1.ckpt"
+    begin = f"{checkpoint}: its Downstream does not fit what is asked for here ("
+    for entry, mismatch in (
+        ("pooling=SAP", 'Missing key(s) in state_dict: "model.pooling.attention", '),
+        ("pooling=VQ-GP", 'Missing key(s) in state_dict: "model.pooling.tuples", '),
+        ("projector_dim=8", "size mismatch for projector.weight: "),
+    ):
+        error = run("-m", "evaluate", "-e", checkpoint, "-o", f"{MODELRC}.{entry}").error
+        assert error.startswith(begin + mismatch)
+    other = replaced(replaced(START, "-n", "b"), "-u", "wav2vec2_vq_local")
+    error = run(*other, "-k", checkpoints["base"], "-i", checkpoint, *er()).error
+    assert error.startswith(f"{begin}size mismatch for projector.weight: ")
+    assert not (tmp_path / "cwd" / "result" / "downstream" / "b").exists()
 
 
 def test_experiment_folders(run: Any, refused: Any, er: Any, tmp_path: Path) -> None:
