@@ -287,9 +287,12 @@ def test_train_resumed_after_sigkill_equals_uninterrupted(
         assert (tmp_path / "killed" / path.relative_to(tmp_path / "whole")).read_text() == path.read_text()
 
 
-def test_train_adds_heads_and_leaves_finished_ones(ic: Any, config: Config, tmp_path: Path) -> None:
+@pytest.mark.parametrize("save_step", [20, 250])
+def test_train_adds_heads_and_leaves_finished_ones(
+    save_step: int, ic: Any, config: Config, tmp_path: Path
+) -> None:
     _, folder = ic("mfcc")
-    file = config(total_steps=20)
+    file = config(total_steps=20, save_step=save_step)
     assert train(folder, file, tmp_path / "exp", "--lr", "1e-2") == 0
     first = tmp_path / "exp" / "VQ-LP" / "lr=1e-2"
     before = {path: path.stat().st_mtime_ns for path in first.iterdir()}

@@ -158,7 +158,7 @@ class Trainer:
             for split in runner["eval_dataloaders"]:
                 for names, more in zip(best, self._evaluate(split, step)):
                     names += more
-        save = step % runner["save_step"] == 0
+        save = step % runner["save_step"] == 0 or step == runner["total_steps"]
         for run, names in zip(runs, best):
             names += [f"states-{step}.ckpt"] if save else []
             state = run.state(step, epoch) if names else {}
