@@ -22,6 +22,8 @@ from .sampling import rank_and_world
 from .upstream import WithCodes
 
 BATCH = 8
+#: Of poolings of kind "vector": the linear map of training vectors.
+FITS = {"Whitening": Whitening.fit, "SoftDecay": SoftDecay.fit}
 
 Statistics = Counts | LinearMap
 
@@ -102,8 +104,7 @@ def _one_pass(
         torch.manual_seed(0)
         if method.kind == "vector":
             vectors = torch.cat(list(_average_vectors(upstream, featurizer, training_set)))
-            fit = {"Whitening": Whitening.fit, "SoftDecay": SoftDecay.fit}[method.name]
-            found: Statistics = fit(_gathered(vectors))
+            found: Statistics = FITS[method.name](_gathered(vectors))
         else:
             found = sum(_counts(upstream, training_set)).all_reduce()  # type: ignore[union-attr]
     upstream.train(was_training)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .. import pooling
 from ..errors import InputError
+from ..statistics import FITS
 from .features import Features
 
 #: What the paper searches VQ-SIF's a in; here the dev split decides, fold by fold, and a tie goes to the smallest.
@@ -20,7 +21,6 @@ SIF_A = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 #: Cosines (float64) this close are equal, so that rounding in a matrix product cannot choose between equal vectors.
 TIE = 1e-12
 _COSINES_AT_ONCE = 2**24
-_FITS = {"Whitening": pooling.Whitening.fit, "SoftDecay": pooling.SoftDecay.fit}
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def candidates(
         if fixed is not None:
             yield iter([(None, fixed)])
         elif known.kind == "vector":
-            linear = _FITS[known.name](features.averages[fold.train])
+            linear = FITS[known.name](features.averages[fold.train])
             yield iter([(None, linear(features.averages.double()))])
         else:
             counts = features.counts(fold.train)
