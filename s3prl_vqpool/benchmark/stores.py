@@ -89,9 +89,15 @@ def demand(names: Sequence[str], tasks: Sequence[Task]) -> None:
 
 
 def task(name: str, path: Path, store: Store) -> Task:
-    """The task ``name`` of a store, divided as the corpus that its manifest names is."""
+    """The task ``name`` of a store, divided as the corpus that its manifest names is.
+
+    Raises:
+        InputError: a corpus that is not as it was.
+    """
     splits = dict(divisions(store.manifest))
     first = next(iter(splits.values()))
+    for corpus in splits.values():
+        _check_labels(corpus, store, path)
     return Task(
         name,
         path,
@@ -102,6 +108,17 @@ def task(name: str, path: Path, store: Store) -> Task:
         tuple(map(len, first.classes)),
         tuple(fold(name, corpus, store) for name, corpus in splits.items()),
     )
+
+
+def _check_labels(corpus: corpora.Corpus, store: Store, path: Path) -> None:
+    for utterances in corpus.splits.values():
+        for utterance, row in zip(utterances, store.rows(utterances)):
+            before = store.utterances[row].label
+            if utterance.label != before:
+                raise InputError(
+                    f"{path}: its corpus is not as it was, {utterance.path} is now of class {utterance.label} instead "
+                    f"of {before}: put that back, or extract the corpus to another --store."
+                )
 
 
 def features(store: Store) -> Features:

@@ -76,6 +76,17 @@ def test_tasks_refuse_two_of_a_kind_and_two_upstreams(divisions: dict) -> None:
         stores.tasks({Path("a"): store, Path("b"): other})
 
 
+def test_tasks_refuse_a_corpus_with_other_labels(divisions: dict) -> None:
+    """A speaker fewer, and the classes after it have other numbers than in the store."""
+    store, corpus = fake("sid")
+    moved = [replace(u, label=(u.label[0] - 1,)) for u in corpus.splits["test"] if u.label[0]]
+    divisions["vqpool_sid"] = [("", replace(corpus, splits={**corpus.splits, "test": moved}))]
+    with pytest.raises(
+        InputError, match=r"a: its corpus .*/test/1.wav is now of class \(0,\) instead of \(1,\)"
+    ):
+        stores.tasks({Path("a"): store})
+
+
 def test_choose_names_what_is_wrong(divisions: dict) -> None:
     store, corpus = fake("sid", frames=False, poolings=["VQ-LP"])
     divisions["vqpool_sid"] = [("", corpus)]
