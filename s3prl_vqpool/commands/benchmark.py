@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
@@ -109,10 +110,12 @@ def _nearest(args: argparse.Namespace) -> int:
 
     tasks = _tasks(args)
     names = table1.choose(args.poolings, tasks)
+    _check_names(names)
     if args.poolings is None:
         _say_left_out(table1.unsupervised(), names)
     if args.layers:
         _check_layers(table1.layered(tasks, names))
+    _make(args.output)
     with _bar("nearest", table1.steps(tasks, names, args.layers)) as tick:
         table = table1.make(tasks, names, args.layers, args.reference == "paper", tick)
     return _finish(table, args.output, "nearest")
@@ -127,13 +130,13 @@ def _supervised(args: argparse.Namespace) -> int:
         raise InputError(f"-o {args.override!r}: there is no config to override: give --protocol superb.")
     tasks = _tasks(args)
     names = (table2 if paper else superb).choose(args.poolings, tasks)
-    if not names:
-        raise InputError("--store: no pooling is in all of these stores: vqpool extract --poolings.")
+    _check_names(names)
     if args.poolings is None and paper:
         _say_left_out(pooling.methods(), names)
     single = layers.stored(names, tasks) if args.layers else []
     if args.layers:
         _check_layers(single)
+    _make(args.output)
     scores = len(tasks) * len(names) if paper else sum(len(task.folds) for task in tasks) * len(seeds)
     with _bar("supervised", scores + len(tasks) * len(single)) as tick:
         if paper:
@@ -150,9 +153,23 @@ def _tasks(args: argparse.Namespace) -> list[Task]:
     from ..benchmark import stores
     from ..store import Store
 
-    if args.output.exists() and not args.output.is_dir():
-        raise InputError(f"{args.output}: is a file. Expected a folder for the tables.")
     return stores.tasks({path: Store.open(path) for path in args.store})
+
+
+def _make(output: Path) -> None:
+    """Make the folder for the tables, and see that it takes files, before anything is computed."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=output).close()
+    except OSError as error:
+        raise InputError(
+            f"--output {output}: no folder that can be written to ({error.strerror}): name another."
+        ) from error
+
+
+def _check_names(names: Sequence[str]) -> None:
+    if not names:
+        raise InputError("--store: no pooling is in all of these stores: vqpool extract --poolings.")
 
 
 def _say_left_out(offered: Sequence[str], names: Sequence[str]) -> None:

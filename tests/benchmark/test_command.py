@@ -77,15 +77,26 @@ def test_stores_without_frames_give_what_vectors_allow(
 def test_mistakes_are_one_line(stored: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "file").touch()
     for more, message in (
-        (["--output", str(tmp_path / "file")], "is a file"),
+        (["--output", str(tmp_path / "file")], "file: no folder that can be written to"),
+        (["--output", str(tmp_path / "file" / "sub")], "no folder that can be written to (Not a directory)"),
         (["--output", str(tmp_path), "--poolings", "SAP"], "is learned"),
         (["--output", str(tmp_path), "--poolings", "SP"], "no frames for SP"),
     ):
         assert main(["benchmark", "nearest", "--store", stored["er"], *more]) == 2
-        error = capsys.readouterr().err
-        assert message in error
-        assert error.count("\n") == 1
+        printed = capsys.readouterr()
+        assert message in printed.err
+        assert printed.err.splitlines()[-1].startswith("error: ")
+        assert not printed.out
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_store_of_mean_alone_has_nothing_to_compare(
+    synthetic: dict[str, dict[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = extract(tmp_path / "stores", synthetic, {"ic": ["--poolings", "mean"]})["ic"]
+    assert main(["benchmark", "nearest", "--store", folder, "--output", str(tmp_path / "out")]) == 2
+    assert "error: --store: no pooling is in all of these stores" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_help_has_an_example(capsys: pytest.CaptureFixture) -> None:

@@ -131,6 +131,16 @@ def test_superb_again_leaves_finished_heads_alone(command: Command, tmp_path: Pa
     assert content(tmp_path, "superb")["scores"]["mean"]["IC"][0]["accuracy"][:1] == first
 
 
+def test_unwritable_output_is_said_before_anything_is_computed(
+    command: Command, tmp_path: Path, capsys: Any
+) -> None:
+    (tmp_path / "file").touch()
+    assert command("er", more=["--poolings", "VQ-LP", "--output", str(tmp_path / "file" / "sub")]) == 2
+    printed = capsys.readouterr()
+    assert "file/sub: no folder that can be written to (Not a directory): name another." in printed.err
+    assert not printed.out
+
+
 def test_superb_perfect_encoder_scores_100(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
