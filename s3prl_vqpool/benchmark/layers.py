@@ -19,11 +19,6 @@ LEARNED = "learned"
 LayerScores = dict[str, dict[str, dict[int | str, list[Score]]]]
 
 
-def stored(names: Sequence[str], tasks: Sequence[Task]) -> list[str]:
-    """Those of ``names`` whose vectors of every layer all stores have."""
-    return [name for name in names if all(name in task.stored for task in tasks)]
-
-
 def measure(
     tasks: Sequence[Task],
     names: Sequence[str],

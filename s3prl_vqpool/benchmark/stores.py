@@ -14,6 +14,7 @@ from torch import Tensor
 from .. import corpora, plugin, pooling
 from ..corpora.iemocap import FOLDS
 from ..errors import InputError
+from ..heads import method_of
 from ..store.rows import expert_of
 from .features import Features
 from .nearest import Fold
@@ -41,13 +42,17 @@ class Task:
 
     @property
     def stored(self) -> list[str]:
-        """Poolings whose vectors of every layer were extracted, S3PRL's `mean` among them."""
-        return self.store.manifest["poolings"]
+        """Poolings whose vectors of every layer are there, S3PRL's `mean` among them.
+
+        Those with the statistics of one of ER's folds are not: the others must not see them.
+        """
+        added = self.store.added.items()
+        return [*self.store.manifest["poolings"], *(n for n, made in added if made.get("fold") is None)]
 
     @property
     def layered(self) -> list[str]:
-        """Those of ``stored`` that are the paper's."""
-        return [name for name in self.stored if name in pooling.methods()]
+        """Those of ``stored`` that leave dev nothing to choose: not VQ-SIF, of which a store has one ``a``."""
+        return [name for name in self.stored if "a" not in method_of(name)[0].options]
 
     def gives(self, name: str) -> bool:
         """Whether vectors of pooling ``name`` can be had: from frames, or from what is stored."""
@@ -71,6 +76,11 @@ def tasks(stores: Mapping[Path, Store]) -> list[Task]:
         if any(store.manifest[key] != stores[first].manifest[key] for key in UPSTREAM):
             raise InputError(f"{path}: of another upstream than {first}. Expected one upstream in a table.")
     return [task(name, found[name], stores[found[name]]) for name in TASKS if name in found]
+
+
+def layered(names: Sequence[str], tasks: Sequence[Task]) -> list[str]:
+    """Those of ``names`` whose vectors of every layer all stores have."""
+    return [name for name in names if all(name in task.layered for task in tasks)]
 
 
 def available(names: Sequence[str], tasks: Sequence[Task]) -> list[str]:

@@ -16,6 +16,7 @@ import torch
 
 from .. import config as configs
 from ..errors import InputError
+from ..heads import method_of
 from ..store import manifest
 from ..trainer import train
 from ..trainer.linear import Fits
@@ -32,14 +33,22 @@ def choose(names: Sequence[str] | None, tasks: Sequence[Task]) -> list[str]:
     """
     if names is None:
         return [name for name in tasks[0].stored if all(name in task.stored for task in tasks)]
-    wanted = manifest.checked(names)
+    wanted = manifest.checked(names, statistics=True)
     for name in wanted:
         for task in tasks:
             if name not in task.stored:
-                raise InputError(
-                    f"{task.path}: has no vectors of {name}: extract with --poolings {name}, or leave it out."
-                )
+                raise InputError(f"{task.path}: {_lack(name, task)}, or leave it out.")
     return wanted
+
+
+def _lack(name: str, task: Task) -> str:
+    if len(task.folds) > 1 and method_of(name)[0].needs_statistics:
+        return (
+            f"{name} has training statistics, and a store has those of one fold alone: give --protocol paper"
+        )
+    return (
+        f"has no vectors of {name}: extract with --poolings, or vqpool store add-pooling {task.path} {name}"
+    )
 
 
 def measure(

@@ -66,7 +66,7 @@ def make(
     if reference:
         rows += published(TABLE1, names, columns)
     if layers:
-        for name in layered(tasks, names):
+        for name in stores.layered(names, tasks):
             rows += by_layer(source, name, tasks)
             tick(f"layers of {name}")
     notes = [*_notes(tasks, scores), *([other_corpora(1)] if reference else [])]
@@ -77,12 +77,7 @@ def make(
 
 def steps(tasks: Sequence[Task], names: Sequence[str], layers: bool) -> int:
     """How often :func:`make` calls ``tick``."""
-    return len(tasks) * len(names) + (len(layered(tasks, names)) if layers else 0)
-
-
-def layered(tasks: Sequence[Task], names: Sequence[str]) -> list[str]:
-    """Those of ``names`` whose vectors of every layer all stores have."""
-    return [name for name in names if all(name in task.layered for task in tasks)]
+    return len(tasks) * len(names) + (len(stores.layered(names, tasks)) if layers else 0)
 
 
 def by_layer(source: str, name: str, tasks: Sequence[Task]) -> list[Row]:

@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _nearest(args: argparse.Namespace) -> int:
-    from ..benchmark import table1
+    from ..benchmark import stores, table1
 
     tasks = _tasks(args)
     names = table1.choose(args.poolings, tasks)
@@ -114,7 +114,7 @@ def _nearest(args: argparse.Namespace) -> int:
     if args.poolings is None:
         _say_left_out(table1.unsupervised(), names)
     if args.layers:
-        _check_layers(table1.layered(tasks, names))
+        _check_layers(stores.layered(names, tasks))
     _make(args.output)
     with _bar("nearest", table1.steps(tasks, names, args.layers)) as tick:
         table = table1.make(tasks, names, args.layers, args.reference == "paper", tick)
@@ -123,7 +123,7 @@ def _nearest(args: argparse.Namespace) -> int:
 
 def _supervised(args: argparse.Namespace) -> int:
     from .. import pooling
-    from ..benchmark import layers, superb, supervised, table2
+    from ..benchmark import layers, stores, superb, supervised, table2
 
     seeds, rates, paper = _seeds(args.seeds), _rates(args.lr), args.protocol == "paper"
     if args.override and paper:
@@ -133,7 +133,7 @@ def _supervised(args: argparse.Namespace) -> int:
     _check_names(names)
     if args.poolings is None and paper:
         _say_left_out(pooling.methods(), names)
-    single = layers.stored(names, tasks) if args.layers else []
+    single = stores.layered(names, tasks) if args.layers else []
     if args.layers:
         _check_layers(single)
     _make(args.output)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,27 @@ def test_superb_again_leaves_finished_heads_alone(command: Command, tmp_path: Pa
     assert {path: path.stat().st_mtime_ns for path in files} == before
     assert len(list((tmp_path / "superb").rglob("states-20.ckpt"))) == 2
     assert content(tmp_path, "superb")["scores"]["mean"]["IC"][0]["accuracy"][:1] == first
+
+
+def test_added_poolings_are_measured(stored: dict[str, str], tmp_path: Path) -> None:
+    """Of VQ-SIF the store has one `a`, so SUPERB's head takes it, and what leaves `a` to dev does not."""
+    folder = tmp_path / "ic"
+    shutil.copytree(stored["ic"], folder)
+    assert main(["store", "add-pooling", str(folder), "VQ-GP", "VQ-SIF"]) == 0
+    argv = ["benchmark", "supervised", "--store", str(folder), "--output", str(tmp_path), "--seeds", "0"]
+    argv += ["--poolings", "VQ-SIF", "VQ-GP", "--layers"]
+    assert main([*argv, "--protocol", "superb", "-o", STEPS]) == 0
+    rows = content(tmp_path, "superb")["rows"]
+    assert [(row["pooling"], row["layer"]) for row in rows] == [
+        ("VQ-SIF", None),
+        ("VQ-GP", None),
+        ("VQ-GP", 0),
+    ]
+    for name in ("VQ-SIF", "VQ-GP"):
+        log = (tmp_path / "superb" / "IC" / "seed=0" / name / "lr=1e-4" / "log.log").read_text()
+        (score,) = content(tmp_path, "superb")["scores"][name]["IC"]
+        (test,) = re.findall(rf"^test at step {score['best'][0]}: (\S+)$", log, re.MULTILINE)
+        assert score["accuracy"] == [100 * float(test)]
 
 
 def test_unwritable_output_is_said_before_anything_is_computed(

@@ -10,7 +10,7 @@ import torch
 from fakes import Row, fake, random_frames
 
 from s3prl_vqpool import corpora
-from s3prl_vqpool.benchmark import stores, table1
+from s3prl_vqpool.benchmark import stores, superb, table1, table2
 from s3prl_vqpool.benchmark.nearest import evaluate
 from s3prl_vqpool.corpora import Utterance
 from s3prl_vqpool.errors import InputError
@@ -85,6 +85,27 @@ def test_tasks_refuse_a_corpus_with_other_labels(divisions: dict) -> None:
         InputError, match=r"a: its corpus .*/test/1.wav is now of class \(0,\) instead of \(1,\)"
     ):
         stores.tasks({Path("a"): store})
+
+
+def test_added_poolings_count_but_for_what_dev_or_a_fold_would_have_to_say(divisions: dict) -> None:
+    for task, fold in (("sid", None), ("er", "fold1")):
+        store, corpus = fake(task, frames=False, poolings=["mean"])
+        made = {"counts": "0", "fold": fold}
+        store.added.update({"VQ-LP": {}, "VQ-GP": made, "VQ-SIF": {"a": 1e-2, **made}})
+        divisions[f"vqpool_{task}"] = (
+            [("", corpus)] if fold is None else [(f"fold{k}", corpus) for k in (1, 2)]
+        )
+        tasks = stores.tasks({Path(task): store})
+        known = ["VQ-LP"] if fold else ["VQ-LP", "VQ-GP"]
+        assert table1.choose(None, tasks) == table2.choose(None, tasks) == known
+        assert stores.layered(["mean", "VQ-LP", "VQ-GP", "VQ-SIF"], tasks) == ["mean", *known]
+        assert superb.choose(None, tasks) == ["mean", *known, *([] if fold else ["VQ-SIF"])]
+        with pytest.raises(InputError, match=f"{task}: has no frames for VQ-SIF"):
+            table1.choose(["VQ-SIF"], tasks)
+    with pytest.raises(InputError, match="er: VQ-GP has training statistics"):
+        superb.choose(["VQ-GP"], tasks)
+    with pytest.raises(InputError, match="vqpool store add-pooling er VQ-Squash-OR"):
+        superb.choose(["VQ-Squash-OR"], tasks)
 
 
 def test_choose_names_what_is_wrong(divisions: dict) -> None:
