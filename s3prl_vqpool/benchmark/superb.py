@@ -5,7 +5,6 @@ The heads are experiments below a work folder, as `vqpool train` leaves them, so
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -19,7 +18,9 @@ from ..errors import InputError
 from ..heads import method_of
 from ..store import manifest
 from ..trainer import train
+from ..trainer.heads import Run
 from ..trainer.linear import Fits
+from ..trainer.runs import best
 from .nearest import Fold
 from .stores import Task
 from .supervised import Measured, Score, Scores, chosen, listed
@@ -133,22 +134,20 @@ class Experiments:
         return scores
 
     def train(self, fold: Fold, seed: int) -> dict[str, list[tuple[float, float, int]]]:
-        """What `best` says of each pooling's heads, by rate."""
+        """Accuracy in % on dev and test of each pooling's heads, by rate, and the step where `best` finds them."""
         config = deepcopy(self.config)
         if fold.name:
             config["downstream_expert"]["datarc"]["test_fold"] = fold.name
         store, folder = self.task.store, self.folder / fold.name / f"seed={seed}"
         runs = train(store, store.manifest["downstream"], config, self.names, self.rates, folder, seed)
-        return {
-            name: [best(run.folder / "log.log") for run in runs if run.pooling == name] for name in self.names
-        }
+        return {name: [_figures(run) for run in runs if run.pooling == name] for name in self.names}
 
 
-def best(log: Path) -> tuple[float, float, int]:
-    """Accuracy in % on dev and test at the step that is best on dev, of equals the first, and that step."""
-    found = {}
-    for split in ("dev", "test"):
-        lines = re.findall(rf"^{split} at step (\d+): (\S+)$", log.read_text(), re.MULTILINE)
-        found[split] = {int(step): 100 * float(accuracy) for step, accuracy in lines}
-    step = max(found["dev"], key=lambda step: found["dev"][step])
-    return found["dev"][step], found["test"][step], step
+def _figures(run: Run) -> tuple[float, float, int]:
+    found = best(run)
+    if found is None:
+        raise InputError(
+            f"{run.folder / 'log.log'}: says nothing of dev: remove this folder, and train it again."
+        )
+    step, dev, test = found
+    return 100 * dev, 100 * test, step

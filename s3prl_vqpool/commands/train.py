@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +40,6 @@ def run(args: argparse.Namespace) -> int:
     from ..errors import InputError, unknown_name
     from ..store import Store, manifest
     from ..trainer import train
-    from ..trainer.runs import name_of
 
     plugin.register()
     if args.downstream not in plugin.downstreams():
@@ -60,20 +58,17 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(f"--lr {rate}: expected a positive number, such as 1e-3.")
     runs = train(store, args.downstream, config, poolings, rates, args.expdir, args.seed)
     for each in runs:
-        print(_summary(each, name_of(each.config["optimizer"]["lr"])))
+        print(_summary(each))
     return 0
 
 
-def _summary(run: Run, rate: str) -> str:
+def _summary(run: Run) -> str:
     """The best score on dev, the one on test at that step, and the checkpoint."""
-    log = run.folder / "log.log"
-    text = log.read_text() if log.exists() else ""
-    best = re.findall(r"^New best on dev at step (\d+): (\S+)$", text, re.MULTILINE)
-    if not best:
+    from ..trainer.runs import best, name_of
+
+    rate = name_of(run.config["optimizer"]["lr"])
+    step, dev, test = best(run) or (0, 0.0, 0.0)
+    if not dev:
         return f"{run.pooling:20} lr={rate:8} dev never evaluated, or 0"
-    step, dev = best[-1]
-    test = re.findall(rf"^test at step {step}: (\S+)$", text, re.MULTILINE)
-    return (
-        f"{run.pooling:20} lr={rate:8} dev {float(dev):7.2%}  test {float(test[-1]) if test else float('nan'):7.2%}"
-        f"  step {step:>7}  {run.folder / 'dev-best.ckpt'}"
-    )
+    figures = f"dev {dev:7.2%}  test {test:7.2%}  step {step:>7}"
+    return f"{run.pooling:20} lr={rate:8} {figures}  {run.folder / 'dev-best.ckpt'}"

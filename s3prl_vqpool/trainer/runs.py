@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 from collections import defaultdict
@@ -123,7 +124,10 @@ def _expert(store: Store, name: str, config: dict[str, Any], args: argparse.Name
 
 
 def agreed(run: Run) -> bool:
-    """Whether the run's folder holds its config; InputError where it holds anything else."""
+    """Whether the run's folder was begun with its config; InputError where it holds anything else.
+
+    S3PRL's runner writes a further config at each evaluation or resumption; the first one is the run's.
+    """
     wanted = {"args": _told(run.args), "config": run.config}
     for kind, values in wanted.items():
         files = sorted(run.folder.glob(f"{kind}_*.yaml"))
@@ -132,10 +136,10 @@ def agreed(run: Run) -> bool:
                 raise InputError(f"{run.folder}: holds other files: choose another folder.")
             return False
         try:
-            known = yaml.safe_load(files[-1].read_text())
+            known = yaml.safe_load(files[0].read_text())
             known = _told(argparse.Namespace(**known)) if kind == "args" else known
         except (OSError, yaml.YAMLError, UnicodeDecodeError, TypeError, AttributeError) as error:
-            raise InputError(f"{files[-1]}: cannot be read: choose another folder.") from error
+            raise InputError(f"{files[0]}: cannot be read: choose another folder.") from error
         before, now = _flat(known), _flat(values)
         for key in sorted(before.keys() | now.keys()):
             if before.get(key) != now.get(key):
@@ -200,6 +204,24 @@ def write(path: Path, state: dict[str, Any]) -> None:
     """A checkpoint, whole."""
     with whole(path) as temporary:
         torch.save(state, temporary)
+
+
+def best(run: Run) -> tuple[int, float, float] | None:
+    """Step of ``dev-best.ckpt``, and what the log says of dev and test there; None where dev was never evaluated.
+
+    Where dev is 0 throughout there is no checkpoint, and this is the first evaluation. What `-m evaluate` of S3PRL's
+    runner appends is at step 0, and does not count.
+    """
+    path = run.folder / "log.log"
+    lines = re.findall(
+        r"^(.+) at step ([1-9]\d*): (\S+)$", path.read_text() if path.exists() else "", re.MULTILINE
+    )
+    found = {(what, int(step)): float(accuracy) for what, step, accuracy in lines}
+    evaluated = [step for what, step in found if what == "dev"]
+    if not evaluated:
+        return None
+    step = [evaluated[0], *(int(step) for what, step, _ in lines if what == "New best on dev")][-1]
+    return step, found["dev", step], found.get(("test", step), math.nan)
 
 
 def cut_log(path: Path, step: int) -> None:

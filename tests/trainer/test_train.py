@@ -7,82 +7,20 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
 from torch.testing import assert_close
+from training import SECTION, Config, state_of, train
 
-from s3prl_vqpool import checkpoints, cli, plugin
+from s3prl_vqpool import cli
 from s3prl_vqpool.store import Store
 from s3prl_vqpool.threads import torch_threads
 from s3prl_vqpool.trainer import loop as trainer
 from s3prl_vqpool.trainer.data import Data
 from s3prl_vqpool.trainer.runs import name_of
-
-Config = Callable[..., Path]
-SECTION = "config.downstream_expert.datarc"
-
-
-@pytest.fixture(scope="module")
-def extracted(synthetic: dict, checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """`extracted(kind, task)`: `-u`, `-k` and a small corpus's store for mfcc or the tiny LARGE model."""
-    upstreams = {
-        "mfcc": ["-u", "mfcc_vq"],
-        "large": ["-u", "wav2vec2_vq_local", "-k", str(checkpoints["large"])],
-    }
-    made: dict[tuple[str, str], Path] = {}
-
-    def extracted(kind: str, task: str) -> tuple[list[str], Path]:
-        if (kind, task) not in made:
-            folder = made[kind, task] = tmp_path_factory.mktemp("stores") / kind
-            datarc = {"num_workers": 0, **synthetic[task]}
-            options = ",,".join(f"{SECTION}.{key}={value}" for key, value in datarc.items())
-            command = ["extract", *upstreams[kind], "-d", f"vqpool_{task}", "-o", options]
-            assert cli.main([*command, "--device", "cpu", "--store", str(folder)]) == 0
-        return upstreams[kind], made[kind, task]
-
-    return extracted
-
-
-@pytest.fixture(scope="module")
-def ic(extracted: Any) -> Any:
-    """`ic(kind)`: that of Fluent Speech Commands."""
-    return lambda kind: extracted(kind, "ic")
-
-
-@pytest.fixture
-def config(synthetic: dict, tmp_path: Path) -> Config:
-    """`config(total_steps=4, optimizer={...}, ...)`: file with a config for the small corpus."""
-
-    def config(optimizer: dict | None = None, scheduler: dict | None = None, **runner: Any) -> Path:
-        values = yaml.safe_load(plugin.default_config("vqpool_ic").read_text())
-        steps = {"log_step": 10, "eval_step": 20, "save_step": 20}
-        values["runner"].update({**steps, **runner})
-        values["optimizer"].update(optimizer or {})
-        values |= {"scheduler": scheduler} if scheduler else {}
-        section = values["downstream_expert"]
-        section["datarc"].update(
-            num_workers=0, train_batch_size=3, eval_batch_size=1, file_path=str(synthetic["ic"]["file_path"])
-        )
-        section["modelrc"]["projector_dim"] = 8
-        path = tmp_path / "config.yaml"
-        path.write_text(yaml.dump(values))
-        return path
-
-    return config
-
-
-def train(store: Path, config: Path, folder: Path, *options: str) -> int:
-    command = ["train", "-d", "vqpool_ic", "--store", str(store), "-c", str(config), "-p", str(folder)]
-    return cli.main([*command, *options])
-
-
-def state_of(folder: Path, name: str) -> dict:
-    return checkpoints.load(folder / name, required=("Optimizer", "Step", "Epoch", "Args", "Config"))
 
 
 def log_of(folder: Path) -> tuple[list[str], list[float]]:
@@ -191,29 +129,6 @@ def test_train_on_added_poolings_evaluates_from_audio_as_it_reported(
     assert not torch.allclose(weights[0], weights[1], atol=1e-3)
 
 
-def test_train_refuses_vectors_with_another_folds_statistics(
-    extracted: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    _, store = extracted("mfcc", "er")
-    folder = tmp_path / "store"
-    shutil.copytree(store, folder)
-    assert cli.main(["store", "add-pooling", str(folder), "VQ-GP"]) == 0
-    command = [
-        "train",
-        "-d",
-        "vqpool_er",
-        "--store",
-        str(folder),
-        "--pooling",
-        "VQ-GP",
-        "-p",
-        str(tmp_path / "exp"),
-    ]
-    capsys.readouterr()
-    assert cli.main([*command, "-o", "config.downstream_expert.datarc.test_fold=fold3"]) == 2
-    assert "its VQ-GP is of fold1, not of fold3" in one_line(capsys)
-
-
 def test_train_heads_together_equal_heads_alone(ic: Any, config: Config, tmp_path: Path) -> None:
     _, folder = ic("large")
     file = config(total_steps=40, gradient_clipping=0.1)
@@ -285,79 +200,6 @@ def test_train_resumed_after_sigkill_equals_uninterrupted(
             assert (after["Step"], after["Epoch"]) == (before["Step"], before["Epoch"])
     for path in (tmp_path / "whole").glob("*/*/log.log"):
         assert (tmp_path / "killed" / path.relative_to(tmp_path / "whole")).read_text() == path.read_text()
-
-
-@pytest.mark.parametrize("save_step", [20, 250])
-def test_train_adds_heads_and_leaves_finished_ones(
-    save_step: int, ic: Any, config: Config, tmp_path: Path
-) -> None:
-    _, folder = ic("mfcc")
-    file = config(total_steps=20, save_step=save_step)
-    assert train(folder, file, tmp_path / "exp", "--lr", "1e-2") == 0
-    first = tmp_path / "exp" / "VQ-LP" / "lr=1e-2"
-    before = {path: path.stat().st_mtime_ns for path in first.iterdir()}
-    assert train(folder, file, tmp_path / "exp", "--lr", "0.01", "1e-3") == 0
-    assert {path: path.stat().st_mtime_ns for path in first.iterdir()} == before
-    assert state_of(tmp_path / "exp" / "VQ-LP" / "lr=1e-3", "states-20.ckpt")["Step"] == 20
-
-
-def test_train_refuses_a_folder_of_another_configuration(
-    ic: Any, config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    _, folder = ic("mfcc")
-    file = config(total_steps=1)
-    assert train(folder, file, tmp_path / "exp") == 0
-    for store, options, named in (
-        (folder, ["--seed", "1"], "seed 1337, but now it is 1"),
-        (folder, ["-o", f"{SECTION}.train_batch_size=4"], "train_batch_size 3, but now it is 4"),
-        (ic("large")[1], [], "upstream 'mfcc_vq', but now it is 'wav2vec2_vq_local'"),
-    ):
-        capsys.readouterr()
-        assert train(store, file, tmp_path / "exp", *options) == 2
-        assert named in one_line(capsys)
-
-
-def one_line(capsys: pytest.CaptureFixture[str]) -> str:
-    err = capsys.readouterr().err
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    return err
-
-
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [
-        (["--pooling", "VQ-LPP"], "Did you mean VQ-LP"),
-        (["--pooling", "VQ-SIF"], "'VQ-SIF'"),
-        (["--pooling", "Whitening"], "has to be fitted"),
-        (["--pooling", "VQ-Squash-AND"], "'VQ-Squash-AND'"),
-        (["--lr", "0"], "--lr 0.0"),
-        (["--lr", "nan"], "--lr nan"),
-        (["--store", "nothing"], "vqpool extract"),
-        (["-d", "vqpool_ks"], "extracted for vqpool_ic"),
-        (["-d", "vqpool_kss"], "Did you mean vqpool_ks"),
-        (["-c", "nothing.yaml"], "nothing.yaml"),
-        (["-o", "config.optimizer.torch_optim_name=Adamm"], "Adamm"),
-        (["-o", "config.optimizer.beta=1"], "beta"),
-        (["-o", "config.runner.total_steps=0"], "total_steps"),
-        (["-o", "config.runner.gradient_clipping=no"], "gradient_clipping"),
-        (["-o", "config.runner.eval_dataloaders=['tset']"], "Did you mean test"),
-        (["-o", "config.runner.fp16=True"], "fp16"),
-        (["-o", "config.specaug.apply_time_mask=True"], "specaug"),
-        (["-o", "config.scheduler.name=nothing"], "nothing"),
-        (["-o", "config.downstream_expert.modelrc.pooling_options={'a': 1}"], "pooling_options"),
-        (["-p", __file__], "choose another folder"),
-    ],
-)
-def test_train_says_what_is_wrong_in_one_line(
-    options: list[str], named: str, ic: Any, config: Config, tmp_path: Path, capsys: Any
-) -> None:
-    _, folder = ic("mfcc")
-    file = config(total_steps=1)
-    capsys.readouterr()
-    assert train(folder, file, tmp_path / "exp", *options) == 2
-    assert named in one_line(capsys)
-    assert not (tmp_path / "exp").exists()
 
 
 def test_train_without_config_finds_the_stores_corpus(ic: Any, tmp_path: Path) -> None:

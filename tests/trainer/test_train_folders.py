@@ -1,0 +1,83 @@
+"""`vqpool train` in a folder that holds heads: finished ones, ones that the runner evaluated, other ones."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from training import SECTION, Config, one_line, state_of, train
+
+from s3prl_vqpool.trainer.runs import best
+
+
+@pytest.mark.parametrize("save_step", [20, 250])
+def test_train_adds_heads_and_leaves_finished_ones(
+    save_step: int, ic: Any, config: Config, tmp_path: Path
+) -> None:
+    _, folder = ic("mfcc")
+    file = config(total_steps=20, save_step=save_step)
+    assert train(folder, file, tmp_path / "exp", "--lr", "1e-2") == 0
+    first = tmp_path / "exp" / "VQ-LP" / "lr=1e-2"
+    before = {path: path.stat().st_mtime_ns for path in first.iterdir()}
+    assert train(folder, file, tmp_path / "exp", "--lr", "0.01", "1e-3") == 0
+    assert {path: path.stat().st_mtime_ns for path in first.iterdir()} == before
+    assert state_of(tmp_path / "exp" / "VQ-LP" / "lr=1e-3", "states-20.ckpt")["Step"] == 20
+
+
+def test_train_goes_on_in_a_folder_that_the_runner_evaluated_in(
+    ic: Any, config: Config, run: Any, tmp_path: Path, capsys: Any
+) -> None:
+    """The runner leaves a config of its own there, and lines of dev in the log."""
+    _, folder = ic("mfcc")
+    file = config(total_steps=20)
+    assert train(folder, file, tmp_path / "exp", "--lr", "1e-2") == 0
+    printed = capsys.readouterr().out.splitlines()[-1]
+    head = tmp_path / "exp" / "VQ-LP" / "lr=1e-2"
+    time.sleep(1)  # the config's name is the second that it was written in
+    options = ["-t", "dev", "-o", f"{SECTION}.eval_batch_size=2"]
+    run("-m", "evaluate", "-e", head / "dev-best.ckpt", *options).ok()
+    assert len(list(head.glob("config_*.yaml"))) == 2
+    assert "dev at step 0: " in (head / "log.log").read_text()
+    assert train(folder, file, tmp_path / "exp", "--lr", "1e-2", "1e-3") == 0
+    assert capsys.readouterr().out.splitlines()[0] == printed
+    assert (head.parent / "lr=1e-3" / "states-20.ckpt").is_file()
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        (["train at step 5: 0.9"], None),
+        (["dev at step 10: 0.0", "test at step 10: 0.25", "dev at step 20: 0.0"], (10, 0.0, 0.25)),
+        (
+            [
+                *("dev at step 10: 0.5370370370370369", "New best on dev at step 10: 0.5370370370370369"),
+                *("test at step 10: 0.25", "dev at step 20: 0.537037037037037", "test at step 20: 0.5"),
+                *("dev at step 0: 0.6", "New best on dev at step 0: 0.6", "test at step 0: 0.7"),
+            ],
+            (10, 0.5370370370370369, 0.25),
+        ),
+    ],
+)
+def test_best_is_that_of_the_checkpoint(lines: list[str], found: Any, tmp_path: Path) -> None:
+    """Which the expert chooses in float32, and `-m evaluate` leaves as it is."""
+    (tmp_path / "log.log").write_text("\n".join([*lines, ""]))
+    assert best(SimpleNamespace(folder=tmp_path)) == found
+
+
+def test_train_refuses_a_folder_of_another_configuration(
+    ic: Any, config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, folder = ic("mfcc")
+    file = config(total_steps=1)
+    assert train(folder, file, tmp_path / "exp") == 0
+    for store, options, named in (
+        (folder, ["--seed", "1"], "seed 1337, but now it is 1"),
+        (folder, ["-o", f"{SECTION}.train_batch_size=4"], "train_batch_size 3, but now it is 4"),
+        (ic("large")[1], [], "upstream 'mfcc_vq', but now it is 'wav2vec2_vq_local'"),
+    ):
+        capsys.readouterr()
+        assert train(store, file, tmp_path / "exp", *options) == 2
+        assert named in one_line(capsys)

@@ -1,0 +1,71 @@
+"""Mistakes at `vqpool train`: one line on stderr, exit code 2, no folder left behind."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from training import Config, one_line, train
+
+from s3prl_vqpool import cli
+
+
+def test_train_refuses_vectors_with_another_folds_statistics(
+    extracted: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, store = extracted("mfcc", "er")
+    folder = tmp_path / "store"
+    shutil.copytree(store, folder)
+    assert cli.main(["store", "add-pooling", str(folder), "VQ-GP"]) == 0
+    command = [
+        "train",
+        "-d",
+        "vqpool_er",
+        "--store",
+        str(folder),
+        "--pooling",
+        "VQ-GP",
+        "-p",
+        str(tmp_path / "exp"),
+    ]
+    capsys.readouterr()
+    assert cli.main([*command, "-o", "config.downstream_expert.datarc.test_fold=fold3"]) == 2
+    assert "its VQ-GP is of fold1, not of fold3" in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--pooling", "VQ-LPP"], "Did you mean VQ-LP"),
+        (["--pooling", "VQ-SIF"], "'VQ-SIF'"),
+        (["--pooling", "Whitening"], "has to be fitted"),
+        (["--pooling", "VQ-Squash-AND"], "'VQ-Squash-AND'"),
+        (["--lr", "0"], "--lr 0.0"),
+        (["--lr", "nan"], "--lr nan"),
+        (["--store", "nothing"], "vqpool extract"),
+        (["-d", "vqpool_ks"], "extracted for vqpool_ic"),
+        (["-d", "vqpool_kss"], "Did you mean vqpool_ks"),
+        (["-c", "nothing.yaml"], "nothing.yaml"),
+        (["-o", "config.optimizer.torch_optim_name=Adamm"], "Adamm"),
+        (["-o", "config.optimizer.beta=1"], "beta"),
+        (["-o", "config.runner.total_steps=0"], "total_steps"),
+        (["-o", "config.runner.gradient_clipping=no"], "gradient_clipping"),
+        (["-o", "config.runner.eval_dataloaders=['tset']"], "Did you mean test"),
+        (["-o", "config.runner.fp16=True"], "fp16"),
+        (["-o", "config.specaug.apply_time_mask=True"], "specaug"),
+        (["-o", "config.scheduler.name=nothing"], "nothing"),
+        (["-o", "config.downstream_expert.modelrc.pooling_options={'a': 1}"], "pooling_options"),
+        (["-p", __file__], "choose another folder"),
+    ],
+)
+def test_train_says_what_is_wrong_in_one_line(
+    options: list[str], named: str, ic: Any, config: Config, tmp_path: Path, capsys: Any
+) -> None:
+    _, folder = ic("mfcc")
+    file = config(total_steps=1)
+    capsys.readouterr()
+    assert train(folder, file, tmp_path / "exp", *options) == 2
+    assert named in one_line(capsys)
+    assert not (tmp_path / "exp").exists()
