@@ -12,6 +12,9 @@ import yaml
 from . import plugin
 from .errors import InputError, unknown_name
 
+#: How the keys of `datarc` end that say which corpus it is; the others say how it is read.
+_CORPUS = ("root", "path", "meta_data", "classes", "labels", "test_fold", "valid_ratio")
+
 
 def find(downstream: str, given: str | None) -> Path:
     """The config of a downstream: ``given`` (`-c`), or its default; it can be read and has the runner's sections.
@@ -64,14 +67,15 @@ def read(
     """The config of a downstream with `-o` applied, for commands that do not go through S3PRL's runner.
 
     Args:
-        datarc: entries for the default config's `datarc`, where no config is ``given``.
+        datarc: where no config is ``given``, what of it names the corpus goes into the default config's `datarc`.
 
     Raises:
         InputError: as `find`; or an option that is not ``config.SECTION.KEY=VALUE``.
     """
     config = yaml.safe_load(find(downstream, given).read_text())
     if given is None and datarc:
-        config["downstream_expert"]["datarc"].update(datarc)
+        named = {key: value for key, value in datarc.items() if key.endswith(_CORPUS)}
+        config["downstream_expert"]["datarc"].update(named)
     for option in override.split(",,") if override else ():
         check_override(option.strip())
         if not option.strip().startswith("config."):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import re
@@ -12,10 +13,11 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch.testing import assert_close
 from training import SECTION, Config, state_of, train
 
-from s3prl_vqpool import cli
+from s3prl_vqpool import cli, plugin
 from s3prl_vqpool.store import Store
 from s3prl_vqpool.threads import torch_threads
 from s3prl_vqpool.trainer import loop as trainer
@@ -29,6 +31,7 @@ def log_of(folder: Path) -> tuple[list[str], list[float]]:
     return [number.sub("", line) for line in lines], [float(number.search(line)[0]) for line in lines]
 
 
+ALONE = f"{SECTION}.batch_size=1,,{SECTION}.num_workers=0"
 ADAM = {"lr": 1e-3}
 SGD = {"torch_optim_name": "SGD", "momentum": 0.9, "weight_decay": 1e-3, "lr": 1e-2}
 WARMUP = {"name": "linear_schedule_with_warmup", "num_warmup_steps": 20}
@@ -99,7 +102,7 @@ def test_train_evaluates_from_audio_as_it_reported(
         assert len({each.split()[1] for each in predictions.splitlines()}) > 1
         (accuracy,) = re.findall(r"^test at step 60: (\S+)$", (best.parent / "log.log").read_text(), re.M)
         (best.parent / "test_predict.txt").unlink()
-        ran = run("-m", "evaluate", "-e", best, "-o", f"{SECTION}.batch_size=1").ok()
+        ran = run("-m", "evaluate", "-e", best, "-o", ALONE).ok()
         assert f"test acc: {accuracy}\n" in ran.out
         assert f"test {float(accuracy):7.2%}" in line
         assert (best.parent / "test_predict.txt").read_text() == predictions
@@ -121,7 +124,7 @@ def test_train_on_added_poolings_evaluates_from_audio_as_it_reported(
         head = tmp_path / "exp" / name / "lr=1e-2"
         predictions = (head / "test_predict.txt").read_text()
         (accuracy,) = re.findall(r"^test at step 60: (\S+)$", (head / "log.log").read_text(), re.M)
-        ran = run("-m", "evaluate", "-e", head / "dev-best.ckpt", "-o", f"{SECTION}.batch_size=1").ok()
+        ran = run("-m", "evaluate", "-e", head / "dev-best.ckpt", "-o", ALONE).ok()
         assert f"test acc: {accuracy}\n" in ran.out
         assert (head / "test_predict.txt").read_text() == predictions
         weights.append(state_of(head, "dev-best.ckpt")["Downstream"]["projector.weight"])
@@ -202,13 +205,22 @@ def test_train_resumed_after_sigkill_equals_uninterrupted(
         assert (tmp_path / "killed" / path.relative_to(tmp_path / "whole")).read_text() == path.read_text()
 
 
-def test_train_without_config_finds_the_stores_corpus(ic: Any, tmp_path: Path) -> None:
-    runner = "config.runner.total_steps=2,,config.runner.save_step=2"
-    command = ["train", "-d", "vqpool_ic", "--store", str(ic("mfcc")[1]), "-o", runner, "-p", str(tmp_path)]
-    assert cli.main(command) == 0
-    state = state_of(tmp_path / "VQ-LP" / "lr=1e-4", "states-2.ckpt")
-    assert state["Config"]["optimizer"]["lr"] == 1e-4
-    assert state["Config"]["downstream_expert"]["datarc"]["train_batch_size"] == 32
+def test_train_without_config_takes_the_stores_corpus_and_nothing_else(
+    ic: Any, synthetic: dict, tmp_path: Path
+) -> None:
+    """What a machine's extraction was given to read audio with says nothing of how heads are trained."""
+    folder = tmp_path / "store"
+    shutil.copytree(ic("mfcc")[1], folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["datarc"].update(train_batch_size=3, eval_batch_size=5)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    command = ["train", "-d", "vqpool_ic", "--store", str(folder), "-p", str(tmp_path / "exp")]
+    assert cli.main([*command, "-o", "config.runner.total_steps=2"]) == 0
+    made = state_of(tmp_path / "exp" / "VQ-LP" / "lr=1e-4", "states-2.ckpt")["Config"]
+    default = yaml.safe_load(plugin.default_config("vqpool_ic").read_text())
+    expected = {**default["downstream_expert"]["datarc"], "file_path": str(synthetic["ic"]["file_path"])}
+    assert made["downstream_expert"]["datarc"] == expected
+    assert made["optimizer"] == default["optimizer"]
 
 
 def test_train_draws_every_second_of_silence_by_seed_and_epoch(
