@@ -20,7 +20,7 @@ from ..store import manifest
 from ..trainer import train
 from ..trainer.heads import Run
 from ..trainer.linear import Fits
-from ..trainer.runs import best
+from ..trainer.runs import best, rate_of
 from .nearest import Fold
 from .stores import Task
 from .supervised import Measured, Score, Scores, chosen, listed
@@ -76,9 +76,7 @@ def measure(
     heads = []
     for task in tasks:
         found = config(task, override)
-        heads.append(
-            Experiments(task, names, found, tuple(rates or [found["optimizer"]["lr"]]), folder / task.name)
-        )
+        heads.append(Experiments(task, names, found, tuple(rates or [rate_of(found)]), folder / task.name))
     scores: Scores = {name: {} for name in names}
     for each in heads:
         folds = [each.evaluate(fold, seeds, tick) for fold in each.task.folds]
@@ -104,9 +102,6 @@ def config(task: Task, override: str | None) -> dict[str, Any]:
         raise InputError(
             f"config.runner.eval_dataloaders: expected a list with dev and test, but got {evaluated!r}."
         )
-    rate = configs.Section("config.optimizer", found["optimizer"])["lr"]
-    if not isinstance(rate, float) or not 0 < rate < float("inf"):
-        raise InputError(f"config.optimizer.lr: expected a positive number, such as 1e-3, but got {rate!r}.")
     return found
 
 

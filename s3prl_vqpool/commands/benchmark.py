@@ -124,8 +124,11 @@ def _nearest(args: argparse.Namespace) -> int:
 def _supervised(args: argparse.Namespace) -> int:
     from .. import pooling
     from ..benchmark import layers, stores, superb, supervised, table2
+    from ..trainer.runs import positive, seeded
 
-    seeds, rates, paper = _seeds(args.seeds), _rates(args.lr), args.protocol == "paper"
+    seeds = list(dict.fromkeys(seeded("--seeds", seed) for seed in args.seeds))
+    rates = list(dict.fromkeys(positive("--lr", rate) for rate in args.lr or ())) or None
+    paper = args.protocol == "paper"
     if args.override and paper:
         raise InputError(f"-o {args.override!r}: there is no config to override: give --protocol superb.")
     tasks = _tasks(args)
@@ -185,20 +188,6 @@ def _check_layers(stored: Sequence[str]) -> None:
         raise InputError(
             "--layers: of none of the poolings do all stores have vectors: vqpool extract --poolings."
         )
-
-
-def _seeds(given: Sequence[int]) -> list[int]:
-    for seed in given:
-        if not 0 <= seed < 2**32:
-            raise InputError(f"--seeds {seed}: expected whole numbers from 0 to {2**32 - 1}.")
-    return list(dict.fromkeys(given))
-
-
-def _rates(given: Sequence[float] | None) -> list[float] | None:
-    for rate in given or ():
-        if not 0 < rate < float("inf"):
-            raise InputError(f"--lr {rate}: expected positive numbers, such as 1e-3.")
-    return list(dict.fromkeys(given)) if given else None
 
 
 @contextmanager

@@ -36,10 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from .. import plugin
-    from ..config import Section, read
+    from ..config import read
     from ..errors import InputError, unknown_name
     from ..store import Store, manifest
     from ..trainer import train
+    from ..trainer.runs import modelrc_of, positive, rate_of, seeded
 
     plugin.register()
     if args.downstream not in plugin.downstreams():
@@ -50,13 +51,10 @@ def run(args: argparse.Namespace) -> int:
             f"-d {args.downstream}: {args.store} was extracted for {store.manifest['downstream']}."
         )
     config = read(args.downstream, args.config, args.override, store.manifest["datarc"])
-    modelrc = Section("config.downstream_expert.modelrc", config["downstream_expert"]["modelrc"])
-    poolings = manifest.checked(args.pooling or [str(modelrc["pooling"])], statistics=True)
-    rates = list(dict.fromkeys(args.lr or [Section("config.optimizer", config["optimizer"])["lr"]]))
-    for rate in rates:
-        if not isinstance(rate, float) or not 0 < rate < float("inf"):
-            raise InputError(f"--lr {rate}: expected a positive number, such as 1e-3.")
-    runs = train(store, args.downstream, config, poolings, rates, args.expdir, args.seed)
+    poolings = manifest.checked(args.pooling or [str(modelrc_of(config)["pooling"])], statistics=True)
+    rates = list(dict.fromkeys(positive("--lr", rate) for rate in args.lr or ())) or [rate_of(config)]
+    seed = seeded("--seed", args.seed)
+    runs = train(store, args.downstream, config, poolings, rates, args.expdir, seed)
     for each in runs:
         print(_summary(each))
     return 0

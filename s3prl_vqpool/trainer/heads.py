@@ -19,6 +19,8 @@ from .stacked import PROJECTOR, Forward, backward, forward
 
 #: Optimizers of torch that have one kernel for a whole step on the CPU; the numbers are those of the others.
 _FUSED = ("Adam", "AdamW", "SGD", "Adagrad")
+#: Those that want the loss as a function, or sparse gradients: S3PRL's runner gives neither.
+_REFUSED = ("LBFGS", "SparseAdam")
 #: Heads in a batch: few enough that what a step touches stays in the CPU's cache from forward to update. With a
 #: base-size upstream, parameters and Adam's moments are 2.4 MB a head.
 TOGETHER = 8
@@ -59,6 +61,11 @@ class Run:
         from s3prl.schedulers import get_scheduler
 
         section, steps = self.config["optimizer"], self.config["runner"]["total_steps"]
+        if section.get("torch_optim_name") in _REFUSED:
+            raise InputError(
+                f"config.optimizer.torch_optim_name {section['torch_optim_name']}: takes no steps on plain gradients: "
+                "choose another, such as Adam."
+            )
         self.fused = section.get("torch_optim_name") in _FUSED and not {"fused", "foreach"} & section.keys()
         wanted = {**section, "fused": True} if self.fused else section
         try:

@@ -170,7 +170,7 @@ class Trainer:
 
     def _evaluate(self, split: str, step: int) -> list[list[str]]:
         rows, size = self.data.rows[split], self.runs[0].expert.batch_size(split)
-        ratio = float(self.runner.get("evaluate_ratio", 1))
+        ratio = self.runner.get("evaluate_ratio", 1)
         rows = rows[: (round(-(-len(rows) // size) * ratio) + 1) * size]  # S3PRL takes a batch more
         losses, predicted = _joined(
             list(self.map(partial(self._answers, rows, self.targets[split]), self.heads))

@@ -35,13 +35,38 @@ def name_of(rate: float) -> str:
     return format(Decimal(repr(rate)).normalize(), "e")
 
 
+def modelrc_of(config: dict[str, Any]) -> Section:
+    """The section of the head; InputError where there is none."""
+    expert = Section("config.downstream_expert", config["downstream_expert"])
+    return Section("config.downstream_expert.modelrc", expert["modelrc"])
+
+
+def rate_of(config: dict[str, Any]) -> float:
+    """The learning rate; InputError unless it is a positive number."""
+    return positive("config.optimizer.lr", Section("config.optimizer", config["optimizer"])["lr"])
+
+
+def positive(name: str, value: Any) -> float:
+    """``value`` as it is; InputError, which says what ``name`` has it, unless it is a positive number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        hint = " (1e-4 is text in YAML: write 1.0e-4)" if isinstance(value, str) else ""
+        raise InputError(f"{name} {value!r}: expected a positive number, such as 1.0e-3{hint}.")
+    return value
+
+
+def seeded(option: str, seed: int) -> int:
+    """``seed`` as it is; InputError unless S3PRL's runner, which gives it to numpy, would take it."""
+    if not 0 <= seed < 2**32:
+        raise InputError(f"{option} {seed}: expected a whole number from 0 to {2**32 - 1}.")
+    return seed
+
+
 def check(config: dict[str, Any]) -> None:
     """InputError for a config that S3PRL's runner cannot use, or a store cannot serve."""
-    runner = runner_section(config)
-    modelrc = Section("config.downstream_expert.modelrc", config["downstream_expert"]["modelrc"])
-    clip = runner["gradient_clipping"]
-    if isinstance(clip, bool) or not isinstance(clip, (int, float)) or clip <= 0:
-        raise InputError(f"config.runner.gradient_clipping: expected a positive number, but got {clip!r}.")
+    runner, modelrc = runner_section(config), modelrc_of(config)
+    Section("config.optimizer", config["optimizer"])
+    positive("config.runner.gradient_clipping", runner["gradient_clipping"])
+    positive("config.runner.evaluate_ratio", runner.get("evaluate_ratio", 1))
     if not isinstance(runner["eval_dataloaders"], list):
         raise InputError(
             f"config.runner.eval_dataloaders: expected a list, but got {runner['eval_dataloaders']!r}."

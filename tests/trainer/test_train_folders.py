@@ -46,6 +46,12 @@ def test_train_goes_on_in_a_folder_that_the_runner_evaluated_in(
     assert (head.parent / "lr=1e-3" / "states-20.ckpt").is_file()
 
 
+def test_train_takes_a_whole_number_as_rate(ic: Any, config: Config, tmp_path: Path) -> None:
+    file = config({"lr": 1}, total_steps=1)
+    assert train(ic("mfcc")[1], file, tmp_path) == 0
+    assert state_of(tmp_path / "VQ-LP" / "lr=1e+0", "states-1.ckpt")["Config"]["optimizer"]["lr"] == 1
+
+
 @pytest.mark.parametrize(
     ("lines", "found"),
     [
