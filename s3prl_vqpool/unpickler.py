@@ -83,6 +83,13 @@ _EMPTY: dict[str, Callable[[], Any]] = {
     "EMPTY_SET": set,
 }
 _FILL = {"TUPLE": tuple, "LIST": list}
+_COPIED: dict[str, Callable[[Any], Any]] = {
+    "set": set,
+    "frozenset": frozenset,
+    "list": list,
+    "tuple": tuple,
+    "dict": dict,
+}
 _MARK = object()
 
 #: What may be a dict's key or in a set: hashing tuples in tuples in tuples overflows Python's stack.
@@ -277,16 +284,9 @@ class Machine:
         if str(name) in self.functions:
             return self.functions[str(name)](*arguments)
         if name.module == "collections":
-            return dict(arguments[0]) if name.member == "OrderedDict" and arguments else {}
-        if name.module in ("builtins", "__builtin__") and name.member in (
-            "set",
-            "frozenset",
-            "list",
-            "tuple",
-            "dict",
-        ):
-            kinds = {"set": set, "frozenset": frozenset, "list": list, "tuple": tuple, "dict": dict}
-            return kinds[name.member](*arguments)
+            return _copied(dict, *arguments) if name.member == "OrderedDict" and arguments else {}
+        if name.module in ("builtins", "__builtin__") and name.member in _COPIED:
+            return _copied(_COPIED[name.member], *arguments)
         return self.make(name, arguments)
 
     def make(self, name: Any, arguments: Any) -> Any:
@@ -305,6 +305,14 @@ def _keys(items: Iterable[Any]) -> list[Any]:
     if not all(isinstance(item, _KEYS) for item in found):
         raise Malformed("a key that is no name or number")
     return found
+
+
+def _copied(kind: Callable[[Any], Any], items: Any = ()) -> Any:
+    """``kind(items)`` with the keys that `_keys` lets through."""
+    if kind is dict:
+        pairs = list(items.items() if type(items) is dict else items)
+        return dict(zip(_keys(key for key, _ in pairs), (value for _, value in pairs)))
+    return kind(_keys(items) if kind in (set, frozenset) else items)
 
 
 def _set_state(target: Any, state: Any) -> None:

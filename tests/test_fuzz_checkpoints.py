@@ -266,6 +266,14 @@ def tuples_in_tuples_as_a_key(path: Path) -> None:
     save_zip(path, b"\x80\x02})" + b"\x85" * 190_000 + b"Ns.")
 
 
+def tuples_in_tuples_in_a_set(path: Path) -> None:
+    save_zip(path, b"\x80\x02cbuiltins\nset\n])" + b"\x85" * 150_000 + b"a\x85R.")
+
+
+def tuples_in_tuples_as_an_ordered_dicts_key(path: Path) -> None:
+    save_zip(path, b"\x80\x02ccollections\nOrderedDict\n])" + b"\x85" * 150_000 + b"N\x86a\x85R.")
+
+
 def lists_in_lists(path: Path) -> None:
     save_zip(
         path,
@@ -281,7 +289,8 @@ def doubled_fifty_times(path: Path) -> None:
 
 BOMBS: list[Callable[[Path], None]] = [
     one_byte_opcodes, declared_string, declared_string_without_zip, declared_bytearray, large_memo_index, deflated,
-    declared_member, declared_storage, expanded_tensor, tuples_in_tuples_as_a_key, lists_in_lists, doubled_fifty_times,
+    declared_member, declared_storage, expanded_tensor, tuples_in_tuples_as_a_key, tuples_in_tuples_in_a_set,
+    tuples_in_tuples_as_an_ordered_dicts_key, lists_in_lists, doubled_fifty_times,
 ]  # fmt: skip
 
 MEASURE = """
