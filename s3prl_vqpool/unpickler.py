@@ -232,7 +232,7 @@ class Machine:
             stack.append(self.make(stack.pop(), arguments))
         elif name == "BUILD":
             state = stack.pop()
-            _set_state(stack[-1], state)
+            self.set_state(stack[-1], state)
         else:
             raise InputError(f"refused, it holds a pickle's opcode {name}, which no checkpoint needs.")
 
@@ -263,8 +263,19 @@ class Machine:
             raise Malformed("entries for something that has none")
         target.update(zip(_keys(items[::2]), items[1::2]))
 
+    def set_state(self, target: Any, state: Any) -> None:
+        """What BUILD does: attributes of a record; those of a dict (`state_dict()._metadata`) are dropped."""
+        if type(target) is dict:
+            return
+        if not isinstance(target, Record):
+            raise Malformed("attributes for something that has none")
+        for part in state if type(state) is tuple else (state,):
+            if part is not None:
+                self.left -= len(part)
+                target.attributes.update({_text(key): value for key, value in part.items()})
+
     def named(self, module: Any, member: Any) -> Name:
-        name = Name(str(module), str(member))
+        name = Name(_text(module), _text(member))
         listed = (
             str(name) in self.functions
             or name.member in _NAMED.get(name.module, ())
@@ -284,10 +295,20 @@ class Machine:
         if str(name) in self.functions:
             return self.functions[str(name)](*arguments)
         if name.module == "collections":
-            return _copied(dict, *arguments) if name.member == "OrderedDict" and arguments else {}
+            return self.copied(dict, *arguments) if name.member == "OrderedDict" and arguments else {}
         if name.module in ("builtins", "__builtin__") and name.member in _COPIED:
-            return _copied(_COPIED[name.member], *arguments)
+            return self.copied(_COPIED[name.member], *arguments)
         return self.make(name, arguments)
+
+    def copied(self, kind: Callable[[Any], Any], items: Any = ()) -> Any:
+        """``kind(items)``: an item costs what an opcode costs, and keys are those that `_keys` lets through."""
+        if type(items) not in (list, tuple, dict):
+            raise Malformed("a copy of something that has no items")
+        self.left -= len(items)
+        if kind is dict:
+            pairs = list(items.items() if type(items) is dict else items)
+            return dict(zip(_keys(key for key, _ in pairs), (value for _, value in pairs)))
+        return kind(_keys(items) if kind in (set, frozenset) else items)
 
     def make(self, name: Any, arguments: Any) -> Any:
         """What NEWOBJ gives: a listed class's `Record`, without attributes."""
@@ -307,23 +328,11 @@ def _keys(items: Iterable[Any]) -> list[Any]:
     return found
 
 
-def _copied(kind: Callable[[Any], Any], items: Any = ()) -> Any:
-    """``kind(items)`` with the keys that `_keys` lets through."""
-    if kind is dict:
-        pairs = list(items.items() if type(items) is dict else items)
-        return dict(zip(_keys(key for key, _ in pairs), (value for _, value in pairs)))
-    return kind(_keys(items) if kind in (set, frozenset) else items)
-
-
-def _set_state(target: Any, state: Any) -> None:
-    """What BUILD does: attributes of a record; those of a dict (`state_dict()._metadata`) are dropped."""
-    if type(target) is dict:
-        return
-    if not isinstance(target, Record):
-        raise Malformed("attributes for something that has none")
-    for part in state if type(state) is tuple else (state,):
-        if part is not None:
-            target.attributes.update({str(key): value for key, value in part.items()})
+def _text(value: Any) -> str:
+    """``value``, a string: to write out anything else can take more memory than any file."""
+    if type(value) is not str:
+        raise Malformed("a name that is no string")
+    return value
 
 
 def plain(value: Any) -> Any:

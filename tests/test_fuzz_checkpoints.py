@@ -281,16 +281,38 @@ def lists_in_lists(path: Path) -> None:
     )
 
 
+def copies_of_one_string(path: Path) -> None:
+    string, copy = text("a" * (2**20 - 100)) + b"q\1", b"h\0h\1\x85Ra"
+    save_zip(path, b"\x80\x02cbuiltins\nlist\nq\0" + string + b"]" + copy * 100 + b".")
+
+
+def copies_of_one_list(path: Path) -> None:
+    items = b"](" + b"N" * 100_000 + b"eq\1"
+    save_zip(path, b"\x80\x02cbuiltins\nlist\nq\0" + items + b"]" + b"h\0h\1\x85Ra" * 500 + b".")
+
+
+def namespaces_of_one_dict(path: Path) -> None:
+    state = b"}(" + b"".join(text(str(i)) + b"N" for i in range(40_000)) + b"uq\1"
+    save_zip(path, b"\x80\x02cargparse\nNamespace\nq\0" + state + b"]" + b"h\0)\x81h\1ba" * 300 + b".")
+
+
+#: 50 lists, each twice in the next: 2^50 entries when written out.
+DOUBLED = b"]q\0" + b"".join(b"](h%ch%ce" % (i, i) + b"q" + bytes([i + 1]) for i in range(48))
+
+
+def module_of_lists_doubled_fifty_times(path: Path) -> None:
+    save_zip(path, b"\x80\x04" + DOUBLED + text("member") + b"\x93.")
+
+
 def doubled_fifty_times(path: Path) -> None:
-    """A config of 50 lists, each twice in the next: 2^50 entries when written out."""
-    doubled = b"]q\0" + b"".join(b"](h%ch%ce" % (i, i) + b"q" + bytes([i + 1]) for i in range(48))
-    save_zip(path, b"\x80\x02}(" + text("cfg") + doubled + text("model") + b"}" + text("a") + b"K\1su.")
+    save_zip(path, b"\x80\x02}(" + text("cfg") + DOUBLED + text("model") + b"}" + text("a") + b"K\1su.")
 
 
 BOMBS: list[Callable[[Path], None]] = [
     one_byte_opcodes, declared_string, declared_string_without_zip, declared_bytearray, large_memo_index, deflated,
     declared_member, declared_storage, expanded_tensor, tuples_in_tuples_as_a_key, tuples_in_tuples_in_a_set,
-    tuples_in_tuples_as_an_ordered_dicts_key, lists_in_lists, doubled_fifty_times,
+    tuples_in_tuples_as_an_ordered_dicts_key, lists_in_lists, copies_of_one_string, copies_of_one_list,
+    namespaces_of_one_dict, module_of_lists_doubled_fifty_times, doubled_fifty_times,
 ]  # fmt: skip
 
 MEASURE = """
