@@ -41,10 +41,12 @@ def load(path: str | Path, required: tuple[str, ...] = ()) -> dict[str, Any]:
         raise InputError(f"{path}: {problem}.")
 
     torch.serialization.add_safe_globals(SAFE_GLOBALS)
-    if _is_zip(path):
-        tensor_files.check_sizes(path)
+    with open(path, "rb") as file:
+        zipped = tensor_files.is_zip(file)
+    if zipped:
+        tensor_files.check_zip(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         wanted = _WANTED.search(str(error))
         if wanted and not _ends_with(path, wanted[1]):
@@ -71,11 +73,6 @@ def load(path: str | Path, required: tuple[str, ...] = ()) -> dict[str, Any]:
             f"{path}: not the checkpoint expected here, it has no {', '.join(map(repr, missing))}."
         )
     return state
-
-
-def _is_zip(path: Path) -> bool:
-    with open(path, "rb") as file:
-        return file.read(2) == b"PK"
 
 
 def _ends_with(path: Path, name: str) -> bool:

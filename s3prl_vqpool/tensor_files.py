@@ -53,14 +53,20 @@ def read(path: str | Path) -> Any:
     try:
         with open(path, "rb") as file:
             size = path.stat().st_size
-            if file.read(2) == b"PK":
+            if is_zip(file):
                 return _zip(path, file, size)
-            file.seek(0)
             return _legacy(path, file, size)
     except InputError as error:
         raise type(error)(f"{path}: {error}") from error
     except _DAMAGE as error:
         raise DamagedCheckpoint(f"{path}: damaged or truncated, or no file of torch.save.") from error
+
+
+def is_zip(file: IO[bytes]) -> bool:
+    """Whether torch takes an open file for its zip format; left at its beginning."""
+    start = file.read(4)
+    file.seek(0)
+    return start == b"PK\3\4"
 
 
 class Storages:
@@ -85,9 +91,9 @@ class Storages:
 
 def _zip(path: Path, file: IO[bytes], size: int) -> Any:
     with zipfile.ZipFile(file) as archive:
-        _check_sizes(archive, size)
+        _check_members(archive, file, size)
         by_name = {member.filename: member for member in archive.infolist()}
-        (pickled,) = [name for name in by_name if name.count("/") == 1 and name.endswith("/data.pkl")]
+        (pickled,) = [name for name in by_name if name.count("/") == 1 and name.lower().endswith("/data.pkl")]
         prefix = pickled.removesuffix("data.pkl")
         if f"{prefix}byteorder" in by_name and archive.read(f"{prefix}byteorder") != b"little":
             raise InputError("written on a big-endian machine; load and save it there with torch first.")
@@ -107,19 +113,40 @@ def _zip(path: Path, file: IO[bytes], size: int) -> Any:
         return _machine(io.BytesIO(content), size, _once(storage)).run()
 
 
-def _check_sizes(archive: zipfile.ZipFile, size: int) -> None:
+def _check_members(archive: zipfile.ZipFile, file: IO[bytes], size: int) -> None:
     members = archive.infolist()
     if sum(member.file_size for member in members) > size:
         raise Malformed("the members declare more bytes than the file has")
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
         raise Malformed("torch.save compresses nothing")
+    # torch's own reader must find what was checked here: it takes offsets as declared, and ignores names' case
+    if min(member.header_offset for member in members) or archive.start_dir != _directory(file, size):
+        raise Malformed("something before or behind the zip")
+    if len({member.filename.lower() for member in members}) < len(members):
+        raise Malformed("two members of one name")
+    if any(member.filename != member.orig_filename for member in members):
+        raise Malformed("a member of two names")
 
 
-def check_sizes(path: Path) -> None:
-    """DamagedCheckpoint for a zip whose members declare more than the file holds: for readers other than `read`."""
+def _directory(file: IO[bytes], size: int) -> int:
+    """Where the end of a zip without a comment declares its directory to be (APPNOTE 4.3.14 to 4.3.16)."""
+    file.seek(max(size - 98, 0))
+    tail = file.read()
+    record, locator, end = tail[:-42], tail[-42:-22], tail[-22:]
+    if end[:4] != b"PK\5\6" or end[20:] != b"\0\0":
+        raise Malformed("no end of a zip")
+    if locator[:4] != b"PK\6\7":
+        return struct.unpack("<L", end[16:20])[0]
+    if record[:4] != b"PK\6\6" or struct.unpack("<Q", locator[8:16]) != (size - 98,):
+        raise Malformed("no end of a large zip")
+    return struct.unpack("<Q", record[48:56])[0]
+
+
+def check_zip(path: Path) -> None:
+    """DamagedCheckpoint for a zip that `read` would not take by its members: for readers other than `read`."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            _check_sizes(archive, path.stat().st_size)
+        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+            _check_members(archive, file, path.stat().st_size)
     except _DAMAGE as error:
         raise DamagedCheckpoint(f"{path}: damaged or truncated, or no file of torch.save.") from error
 

@@ -4,13 +4,18 @@ import argparse
 import io
 import os
 import pickle
+import struct
+import tarfile
+import warnings
+import zipfile
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from s3prl_vqpool import checkpoints
+from s3prl_vqpool import checkpoints, tensor_files
 from s3prl_vqpool.checkpoints import DamagedCheckpoint
 from s3prl_vqpool.errors import InputError
 
@@ -129,6 +134,60 @@ def test_pickle_of_a_protocol_that_torch_does_not_read_is_not_run(tmp_path: Path
     with open(path, "rb") as file:  # the canary does sing where the pickle is trusted
         pickle.load(file)  # noqa: S301
     assert canary.exists()
+
+
+def tar_before_a_zip(evil: bytes, benign: bytes) -> bytes:
+    """torch's first format, which torch unpickles member by member, in front of a harmless zip."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        none = pickle.dumps(0, 2)
+        for name, content in (("PKx", b""), ("storages", none), ("tensors", none), ("pickle", evil)):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return file.getvalue() + benign
+
+
+def zip_before_a_zip(evil: bytes, benign: bytes) -> bytes:
+    return zip_of(("x/data.pkl", evil)) + benign
+
+
+def zip_in_a_comment(evil: bytes, benign: bytes) -> bytes:
+    return benign[:-2] + struct.pack("<H", len(evil)) + evil
+
+
+def one_name_twice(evil: bytes, benign: bytes) -> bytes:
+    return zip_of(("x/data.pkl", evil), ("x/data.pkl", pickle.dumps({}, 2)))
+
+
+def one_name_in_capitals(evil: bytes, benign: bytes) -> bytes:
+    return zip_of(("x/DATA.PKL", evil), ("x/data.pkl", pickle.dumps({}, 2)))
+
+
+def zip_of(*members: tuple[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, content in (*members, ("x/version", b"3\n")):
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "make", [tar_before_a_zip, zip_before_a_zip, zip_in_a_comment, one_name_twice, one_name_in_capitals]
+)
+def test_file_that_another_reader_takes_for_another_is_damaged(
+    tmp_path: Path, make: Callable[[bytes, bytes], bytes]
+) -> None:
+    path = tmp_path / "two.pt"
+    benign = zip_of(("x/data.pkl", pickle.dumps({}, 2)))
+    path.write_bytes(benign)
+    assert tensor_files.read(path) == checkpoints.load(path) == {}
+    path.write_bytes(make(pickle.dumps(RunsCommand("true"), 2), benign))
+    for reader in (tensor_files.read, checkpoints.load):
+        with pytest.raises(InputError) as refusal:
+            reader(path)
+        assert len(str(refusal.value).splitlines()) == 1
 
 
 def test_namespace_is_no_way_around_the_allowlist(tmp_path: Path) -> None:
