@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -82,19 +83,25 @@ def _ends_with(path: Path, name: str) -> bool:
         return name.rstrip(".").encode() in file.read().replace(b"\n", b".")
 
 
-def fetch(url: str, refresh: bool = False, instead: str = "wav2vec2_vq_local") -> Path:
+def fetch(
+    url: str,
+    refresh: bool = False,
+    instead: str = "wav2vec2_vq_local",
+    read: Callable[[Path], object] = fairseq_files.load,
+) -> Path:
     """The local copy of an upstream's checkpoint, downloaded into S3PRL's cache on first use.
 
     S3PRL keeps a download that ended early as if it were whole (s3prl/util/download.py); here the copy is
-    read once before it is used, and one that `fairseq_files.load` refuses is removed.
+    read once before it is used, and one that ``read`` refuses is removed.
 
     Args:
         url: http or https address.
         refresh: download again even if there is a copy.
         instead: upstream that takes the file by its path, for the hint in errors.
+        read: what the copy must stand.
 
     Raises:
-        InputError: no network, no such file, the download was cut short, or `fairseq_files.load` refuses the file.
+        InputError: no network, no such file, the download was cut short, or ``read`` refuses the file.
     """
     from s3prl.util.download import urls_to_filepaths
 
@@ -104,7 +111,7 @@ def fetch(url: str, refresh: bool = False, instead: str = "wav2vec2_vq_local") -
     except (OSError, KeyError, ValueError) as error:
         raise InputError(f"{url}: cannot be downloaded ({_reason(error)}). {way_out}") from error
     try:
-        fairseq_files.load(path)
+        read(path)
     except DamagedCheckpoint as error:
         size = path.stat().st_size
         path.unlink()

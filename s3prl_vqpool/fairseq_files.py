@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ast
 import json
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +22,17 @@ from torch import Tensor
 from . import tensor_files
 from .errors import InputError
 from .files import whole, write_text
-from .unpickler import Malformed, plain
+from .unpickler import Malformed, Record, plain
 
 #: What S3PRL's converted checkpoints hold.
 KEYS = ("task_cfg", "model_cfg", "model_weight")
 #: Fields that S3PRL's models `eval`, and which therefore must be lists of numbers and nothing else.
 LAYERS = ("conv_feature_layers", "conv_aggregator_layers")
+#: Those, and the others that S3PRL evaluates: of multires_hubert, and of its attention.
+EVALUATED = (*LAYERS, "override_encoder_layers", "xformers_att_config")
+_WHOLE_NUMBERS = re.compile(r"(\[[0-9, ]*\])?")
 MOST_LAYERS = 64
+_LONGEST_LAYERS = 2000
 
 
 @dataclass(frozen=True)
@@ -60,21 +66,46 @@ def load(path: str | Path) -> Converted:
 def check(path: str | Path) -> None:
     """InputError for a file that must not be given to S3PRL's loaders of other upstreams: damaged, or naming code.
 
-    S3PRL unpickles it, and evaluates the layers that its config describes.
+    S3PRL unpickles it, and evaluates what its config says of layers, wherever each upstream keeps that.
     """
-    content = tensor_files.read(path)
-    configs = [
-        content[key] for key in ("args", "cfg", "model_cfg") if isinstance(content, dict) and key in content
-    ]
     try:
-        found = [config for config in map(plain, configs) if isinstance(config, dict)]
+        for name, value in _evaluated(tensor_files.read(path)):
+            if not _is_harmless(path, name, value):
+                seen = " ".join(str(value)[:80].split()) if isinstance(value, str) else type(value).__name__
+                raise InputError(f"{path}: refused, {name} is {seen!r}, which S3PRL would evaluate.")
     except (Malformed, RecursionError) as error:
         raise InputError(f"{path}: its config cannot be read ({error}).") from error
-    found += [part for config in found for part in config.values() if isinstance(part, dict)]
-    for config in found:
-        for name in LAYERS:
-            if name in config:
-                layers(Path(path), name, config[name])
+
+
+def _evaluated(content: Any) -> Iterator[tuple[str, Any]]:
+    """The fields that S3PRL's models `eval`, at any depth, with their plain values."""
+    waiting, seen = [content], set()
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Record):
+            waiting.append(value.attributes)
+        elif isinstance(value, (list, tuple)):
+            waiting += value
+        elif isinstance(value, dict):
+            waiting += value.values()
+            yield from (
+                (name, plain(entry))
+                for name, entry in value.items()
+                if isinstance(name, str) and name.endswith(EVALUATED)
+            )
+
+
+def _is_harmless(path: str | Path, name: str, value: Any) -> bool:
+    if value is None:
+        return True
+    if not isinstance(value, str):
+        return False
+    if name.endswith(LAYERS):
+        return bool(layers(Path(path), name, value))
+    return name.endswith("override_encoder_layers") and bool(_WHOLE_NUMBERS.fullmatch(value))
 
 
 def _configs(path: Path, content: dict[str, Any]) -> tuple[Any, Any, Any]:
@@ -133,7 +164,8 @@ def layers(path: Path, name: str, text: object) -> list[tuple[int, int, int]]:
         InputError: anything but lists of three whole numbers, added and repeated.
     """
     try:
-        found = _evaluate(ast.parse(str(text)[:2000], mode="eval").body)
+        source = str(text)
+        found = None if len(source) > _LONGEST_LAYERS else _evaluate(ast.parse(source, mode="eval").body)
         if isinstance(found, list) and 0 < len(found) <= MOST_LAYERS and all(map(_is_layer, found)):
             return [tuple(layer) for layer in found]
     except (SyntaxError, ValueError, RecursionError, MemoryError, TypeError):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from . import audio, fairseq_files
+from . import audio, checkpoints, fairseq_files
 from .errors import InputError, unknown_name
 from .kmeans import KMeansCodebooks
 
@@ -31,8 +31,12 @@ def plain_upstream(name: str, checkpoint: str | None = None, refresh: bool = Fal
     known = {key: entry for key, entry in vars(hub).items() if _is_upstream(key, entry)}
     if name not in known:
         raise unknown_name("upstream of S3PRL", name, known, full_list=False)
-    if checkpoint is not None and Path(checkpoint).is_file():
+    if checkpoint is not None and "://" not in checkpoint and Path(checkpoint).is_file():
         fairseq_files.check(checkpoint)
+    elif checkpoint is not None and ":" in checkpoint:
+        local = f"{name.removesuffix('_url')}_local"
+        checkpoints.fetch(checkpoint, refresh, local, fairseq_files.check)
+        refresh = False  # S3PRL takes the copy that was checked
     try:
         return known[name](refresh=refresh, **({} if checkpoint is None else {"ckpt": checkpoint}))
     except InputError:

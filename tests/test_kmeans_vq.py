@@ -9,6 +9,7 @@ import s3prl_vqpool  # noqa: F401 (S3PRL's own modules import after it on every 
 # isort: split
 import numpy as np
 import pytest
+import s3prl.util.download
 import safetensors
 import safetensors.torch
 import soundfile
@@ -19,7 +20,7 @@ from s3prl.upstream.interfaces import Featurizer
 from s3prl.upstream.kmeans_vq import hubconf
 from tiny import LARGE, converted_checkpoint, waves
 
-from s3prl_vqpool import cli, kmeans_fit, pooling
+from s3prl_vqpool import cli, fairseq_files, kmeans_fit, pooling
 from s3prl_vqpool.errors import InputError
 from s3prl_vqpool.kmeans import KMeansCodebooks
 
@@ -297,16 +298,25 @@ def test_checkpoint_that_s3prl_would_evaluate_is_refused_unrun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fitted: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(s3prl.util.download, "_download_dir", tmp_path / "cache")
     code = "__import__('os').system('touch CANARY')"
     for name, content in (
         ("hubert.pt", {"task_cfg": {}, "model_cfg": {"conv_feature_layers": code}, "model_weight": {}}),
         ("wavlm.pt", {"cfg": {"conv_feature_layers": code}, "model": {}}),
         ("fairseq.pt", {"cfg": {"model": {"conv_feature_layers": code}}, "model": {}}),
+        ("distiller.ckpt", {"Config": {"distiller": {"extractor_conv_feature_layers": code}}}),
+        ("long.pt", {"model_cfg": {"conv_feature_layers": "[(8, 10, 5)]" + " " * 2000 + f"+ {code}"}}),
+        ("multires.pt", {"model_cfg": {"override_encoder_layers": f"[2, {code}]"}}),
+        ("attention.pt", {"cfg": {"model": [{"encoder": {"xformers_att_config": code}}]}}),
     ):
         torch.save(content, name)
-        with pytest.raises(InputError, match="refused, conv_feature_layers is"):
+        with pytest.raises(InputError, match=r"refused, \w*(layers|att_config) is"):
             hub.kmeans_vq(ckpt=name, model_config=str(changed(fitted, tmp_path, upstream="hubert_local")))
+        with pytest.raises(InputError, match=r"refused, \w*(layers|att_config) is"):
+            kmeans_fit.plain_upstream("hubert_url", (tmp_path / name).as_uri())
     assert not Path("CANARY").exists()
+    torch.save({"cfg": {"override_encoder_layers": "[2, 2, 4]", "xformers_att_config": None}}, "plain.pt")
+    fairseq_files.check("plain.pt")
 
 
 @pytest.mark.parametrize(
