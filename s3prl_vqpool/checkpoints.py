@@ -16,7 +16,7 @@ from urllib.request import Request, urlopen
 import torch
 
 from . import fairseq_files, tensor_files
-from .errors import DamagedCheckpoint, InputError
+from .errors import DamagedCheckpoint, InputError, UnreadableFile
 
 #: What S3PRL's runner puts into a checkpoint beside tensors and plain containers: `Args`.
 SAFE_GLOBALS: list[Any] = [argparse.Namespace]
@@ -42,8 +42,11 @@ def load(path: str | Path, required: tuple[str, ...] = ()) -> dict[str, Any]:
         raise InputError(f"{path}: {problem}.")
 
     torch.serialization.add_safe_globals(SAFE_GLOBALS)
-    with open(path, "rb") as file:
-        zipped = tensor_files.is_zip(file)
+    try:
+        with open(path, "rb") as file:
+            zipped = tensor_files.is_zip(file)
+    except OSError as error:
+        raise tensor_files.unread(path, error) from error
     if zipped:
         tensor_files.check_zip(path)
     try:
@@ -55,10 +58,11 @@ def load(path: str | Path, required: tuple[str, ...] = ()) -> dict[str, Any]:
                 f"{path}: refused, it asks to import {wanted[1]}; checkpoints may hold tensors and plain data only."
             ) from error
         raise DamagedCheckpoint(f"{path}: not a checkpoint that torch.save wrote, or damaged.") from error
+    except OSError as error:
+        raise tensor_files.unread(path, error) from error
     except (
         RuntimeError,
         EOFError,
-        OSError,
         ValueError,
         KeyError,
         IndexError,
@@ -122,6 +126,8 @@ def fetch(
         if refusal:
             problem = f"cannot be downloaded ({refusal})"
         raise InputError(f"{url}: {problem}. {way_out}") from error
+    except UnreadableFile:
+        raise
     except InputError as error:
         path.unlink()
         raise InputError(f"{url}: {str(error).removeprefix(f'{path}: ')}") from error

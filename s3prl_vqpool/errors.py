@@ -19,6 +19,10 @@ class DamagedCheckpoint(InputError):
     """A file that is not, or not wholly, what `torch.save` wrote."""
 
 
+class UnreadableFile(InputError):
+    """A file that may well be whole, but that the system does not let us read."""
+
+
 def unknown_name(kind: str, name: str, choices: Iterable[str], full_list: bool = True) -> InputError:
     """Error for a name that is not among ``choices``: close matches first, then (optionally) all of them."""
     known = list(choices)

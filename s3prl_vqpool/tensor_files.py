@@ -6,6 +6,7 @@ checked against what it has before anything is done with them.
 
 from __future__ import annotations
 
+import errno
 import io
 import struct
 import zipfile
@@ -16,7 +17,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from .errors import DamagedCheckpoint, InputError
+from .errors import DamagedCheckpoint, InputError, UnreadableFile
 from .unpickler import Machine, Malformed, Name, most_pickled
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -34,7 +35,7 @@ _STORAGES = {
 }
 #: What zipfile, struct and torch raise for bytes that do not hold together.
 _DAMAGE = (
-    *(ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, TypeError),
+    *(ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError),
     *(ValueError, struct.error, zipfile.BadZipFile),
 )
 
@@ -44,6 +45,7 @@ def read(path: str | Path) -> Any:
 
     Raises:
         DamagedCheckpoint: truncated, or something else than such a file.
+        UnreadableFile: the system does not let us read it.
         InputError: no such file, or it names a class that checkpoints have no need of; nothing of it is run.
     """
     path = Path(path)
@@ -59,7 +61,14 @@ def read(path: str | Path) -> Any:
     except InputError as error:
         raise type(error)(f"{path}: {error}") from error
     except _DAMAGE as error:
-        raise DamagedCheckpoint(f"{path}: damaged or truncated, or no file of torch.save.") from error
+        raise unread(path, error) from error
+
+
+def unread(path: Path, error: Exception) -> InputError:
+    """The line for what failed: the system's reason where it has one; a seek to nowhere (EINVAL) is damage."""
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+        return UnreadableFile(f"{path}: cannot be read ({error.strerror}).")
+    return DamagedCheckpoint(f"{path}: damaged or truncated, or no file of torch.save.")
 
 
 def is_zip(file: IO[bytes]) -> bool:
@@ -75,7 +84,10 @@ class Storages:
     def __init__(self, path: Path, size: int) -> None:
         if size == 0:
             raise Malformed("empty")
-        self.bytes = torch.UntypedStorage.from_file(str(path), shared=False, nbytes=size)
+        try:
+            self.bytes = torch.UntypedStorage.from_file(str(path), shared=False, nbytes=size)
+        except RuntimeError as error:
+            raise OSError(errno.ENOMEM, "it cannot be mapped into memory") from error
         self.size = size
 
     def view(self, offset: int, dtype: torch.dtype, count: int) -> Tensor:
@@ -148,7 +160,7 @@ def check_zip(path: Path) -> None:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
             _check_members(archive, file, path.stat().st_size)
     except _DAMAGE as error:
-        raise DamagedCheckpoint(f"{path}: damaged or truncated, or no file of torch.save.") from error
+        raise unread(path, error) from error
 
 
 def _start(file: IO[bytes], member: zipfile.ZipInfo) -> int:

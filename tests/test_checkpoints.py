@@ -1,6 +1,7 @@
 """Reading checkpoints: S3PRL's own come back as written, damaged ones and code are refused in one line."""
 
 import argparse
+import errno
 import io
 import os
 import pickle
@@ -17,6 +18,7 @@ import torch
 
 from s3prl_vqpool import checkpoints, tensor_files
 from s3prl_vqpool.checkpoints import DamagedCheckpoint
+from s3prl_vqpool.corpora.folders import read_list
 from s3prl_vqpool.errors import InputError
 
 
@@ -207,3 +209,45 @@ def test_missing_keys_are_named_but_not_damage(tmp_path: Path) -> None:
     torch.save(torch.zeros(3), path)
     with pytest.raises(InputError, match=r"it has no 'Args'\.$"):
         checkpoints.load(path, required=("Args",))
+
+
+@pytest.mark.parametrize(
+    "failure", [PermissionError(errno.EACCES, "Permission denied"), OSError(errno.EIO, "I/O")]
+)
+def test_unreadable_files_are_not_damaged_and_downloads_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: OSError
+) -> None:
+    path = tmp_path / "whole.ckpt"
+    torch.save(s3prl_state(), path)
+
+    def fail(*_: object, **__: object) -> None:
+        raise failure
+
+    monkeypatch.setattr("s3prl.util.download.urls_to_filepaths", lambda *_, **__: str(path))
+    monkeypatch.setattr("builtins.open", fail)
+    monkeypatch.setattr("io.open", fail)
+    readers: list[Callable[[], object]] = [
+        lambda: tensor_files.read(path),
+        lambda: checkpoints.load(path),
+        lambda: checkpoints.fetch("http://localhost/whole.ckpt"),
+        lambda: read_list(path, "a list"),
+    ]
+    for reader in readers:
+        with pytest.raises(InputError, match=rf"cannot be read \({failure.strerror}\)") as refusal:
+            reader()
+        assert not isinstance(refusal.value, DamagedCheckpoint)
+    assert path.exists()
+
+
+def test_no_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "whole.ckpt"
+    torch.save(s3prl_state(), path)
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("s3prl.util.download.urls_to_filepaths", lambda *_, **__: str(path))
+    monkeypatch.setattr(tensor_files, "_machine", fail)
+    with pytest.raises(MemoryError):
+        checkpoints.fetch("http://localhost/whole.ckpt")
+    assert path.exists()

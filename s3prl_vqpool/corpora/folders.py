@@ -115,7 +115,7 @@ def read_list(path: str | Path, purpose: str) -> str:
     """Text of a list, CSV or JSON file.
 
     Raises:
-        InputError: missing, or not UTF-8 text.
+        InputError: missing, not readable, or not UTF-8 text.
     """
     try:
         return Path(path).read_text("utf-8-sig")
@@ -125,6 +125,8 @@ def read_list(path: str | Path, purpose: str) -> str:
         raise InputError(
             f"{path}: not UTF-8 text ({error.reason} at byte {error.start}). Expected {purpose}."
         ) from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}). Expected {purpose}.") from error
 
 
 class Listing:
