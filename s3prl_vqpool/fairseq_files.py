@@ -79,7 +79,8 @@ def check(path: str | Path) -> None:
 
 def _evaluated(content: Any) -> Iterator[tuple[str, Any]]:
     """The fields that S3PRL's models `eval`, at any depth, with their plain values."""
-    waiting, seen = [content], set()
+    waiting: list[Any] = [content]
+    seen: set[int] = set()
     while waiting:
         value = waiting.pop()
         if id(value) in seen:

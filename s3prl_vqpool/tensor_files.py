@@ -148,10 +148,10 @@ def _directory(file: IO[bytes], size: int) -> int:
     if end[:4] != b"PK\5\6" or end[20:] != b"\0\0":
         raise Malformed("no end of a zip")
     if locator[:4] != b"PK\6\7":
-        return struct.unpack("<L", end[16:20])[0]
+        return int.from_bytes(end[16:20], "little")
     if record[:4] != b"PK\6\6" or struct.unpack("<Q", locator[8:16]) != (size - 98,):
         raise Malformed("no end of a large zip")
-    return struct.unpack("<Q", record[48:56])[0]
+    return int.from_bytes(record[48:56], "little")
 
 
 def check_zip(path: Path) -> None:
