@@ -2,10 +2,10 @@
 """Make the file of `-u wav2vec2_vq_tiny` from a state of pretrain.py: safetensors, and its config as JSON.
 
 Three things are set that training leaves open. A frame's code is its likeliest unit given the frame; as a few units,
-silence above all, are far commoner than others, half of each unit's log probability is taken off its logit (`PRIOR`).
-Each hidden state gets mean 0 over the training speech, as biases are moved from one layer's output to the next layer's
-input: what the layers compute stays the same, and angles between utterances are not those of a common offset. And each
-entry of the quantizer's codebooks becomes the mean of the frames that it stands for.
+silence above all, are far commoner than others, seven tenths of each unit's log probability are taken off its logit
+(`PRIOR`). Each hidden state gets mean 0 over the training speech, as biases are moved from one layer's output to the
+next layer's input: what the layers compute stays the same, and angles between utterances are not those of a common
+offset. And each entry of the quantizer's codebooks becomes the mean of the frames that it stands for.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from s3prl_vqpool.config import Section
 from s3prl_vqpool.errors import InputError, report
 
 MOST_SAMPLES = 30 * 16000
-#: 0 leaves the codes as they are, 1 makes them the units under which the frame is likeliest. With less than about 0.4
-#: a codebook's perplexity on the dev part of KS is below 32.
-PRIOR = 0.5
+#: 0 leaves the codes as they are, 1 makes them the units under which the frame is likeliest. With 0.5 a codebook's
+#: perplexity on the dev part of KS is below 32.
+PRIOR = 0.7
 #: What codes depend on stays float32.
 FLOAT32 = ("feature_extractor.", "layer_norm.", "quantizer.")
 

@@ -207,14 +207,14 @@ def test_export_takes_the_means_off_the_hidden_states(speech: pretrain.Speech, t
         assert float(mean.abs().mean()) > 0.1
 
 
-def test_export_takes_half_the_log_prior_off_the_logits_and_sets_entries_to_means(
+def test_export_takes_its_part_of_the_log_prior_off_the_logits_and_sets_entries_to_means(
     speech: pretrain.Speech, tmp_path: Path
 ) -> None:
     net, speech = network(3), _first(speech, 30)
     logits = [_logits(net, speech.clip(index)) for index in range(30)]
     shares = [row.exp() / row.exp().sum() for each in logits[::4] for frame in each for row in frame]
     prior = torch.stack(shares).view(-1, 2, 12).mean(dim=0)
-    balanced = [(each - 0.5 * prior.log()).argmax(dim=2) for each in logits]
+    balanced = [(each - 0.7 * prior.log()).argmax(dim=2) for each in logits]
     share = export.export(net, speech, tmp_path / "tiny.safetensors")
     assert share == 1
     for index in (0, 7):
