@@ -34,5 +34,10 @@ def side_by_side(count: int) -> Iterator[Callable[..., Iterator[Any]]]:
     if workers == 1:
         yield map
     else:
-        with torch_threads(threads // workers), ThreadPoolExecutor(workers) as pool:
+        # torch passes the number on to a new thread with its own loops only, not with those of its BLAS
+        each = threads // workers
+        with (
+            torch_threads(each),
+            ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(each,)) as pool,
+        ):
             yield pool.map
