@@ -15,7 +15,7 @@ from .. import corpora, plugin, pooling
 from ..corpora.iemocap import FOLDS
 from ..errors import InputError
 from ..heads import method_of
-from ..store.rows import expert_of
+from ..store.rows import expert_on
 from .features import Features
 from .nearest import Fold
 from .published import TASKS
@@ -145,13 +145,9 @@ def features(store: Store) -> Features:
 def divisions(manifest: Mapping[str, Any]) -> Iterator[tuple[str, corpora.Corpus]]:
     """(fold, corpus): the five folds of ER, otherwise one without a name; loaded as the task's expert does."""
     plugin.register()
-    expert = expert_of(manifest["downstream"])
     for name in FOLDS if manifest["downstream"] == "vqpool_er" else ("",):
-        section = {
-            "datarc": {**manifest["datarc"], **({"test_fold": name} if name else {})},
-            "modelrc": {"projector_dim": 1, "pooling": "mean"},
-        }
-        yield name, expert(1, section, expdir=os.curdir).corpus
+        datarc = {**manifest["datarc"], **({"test_fold": name} if name else {})}
+        yield name, expert_on(manifest["downstream"], datarc).corpus
 
 
 def fold(name: str, corpus: corpora.Corpus, store: Store) -> Fold:
