@@ -65,6 +65,7 @@ def check(config: dict[str, Any]) -> None:
     """InputError for a config that S3PRL's runner cannot use, or a store cannot serve."""
     runner, modelrc = runner_section(config), modelrc_of(config)
     Section("config.optimizer", config["optimizer"])
+    positive("config.runner.gradient_clipping", runner["gradient_clipping"])
     positive("config.runner.evaluate_ratio", runner.get("evaluate_ratio", 1))
     if not isinstance(runner["eval_dataloaders"], list):
         raise InputError(

@@ -58,6 +58,10 @@ def test_train_refuses_vectors_with_another_folds_statistics(
         (["-o", "config.scheduler.name=nothing"], "nothing"),
         (["-o", "config.downstream_expert.modelrc.pooling_options={'a': 1}"], "pooling_options"),
         (["-o", "config.optimizer.lr='1e-4'"], "config.optimizer.lr '1e-4': expected a positive number"),
+        (
+            ["-o", "config.runner.gradient_clipping='1'"],
+            "config.runner.gradient_clipping '1': expected a positive",
+        ),
         (["-o", "config.optimizer.lr='1e-4'"], "write 1.0e-4"),
         (["-o", "config.optimizer=None", "--lr", "1e-3"], "config.optimizer: expected a section"),
         (["-o", "config.optimizer.torch_optim_name=LBFGS"], "LBFGS"),
