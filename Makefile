@@ -28,7 +28,7 @@ format: $(VENV)/.test ## let ruff lay out the code
 	$(VENV)/bin/ruff format .
 
 test-legacy: $(LEGACY)/.test ## the runner's end-to-end tests on the older stack (Python 3.10, torch 2.5.1)
-	$(LEGACY)/bin/python -m pytest tests/test_runner.py tests/test_real_speech.py tests/test_compat.py
+	$(LEGACY)/bin/python -m pytest tests/runner/test_runner.py tests/runner/test_real_speech.py tests/runner/test_compat.py
 
 clean: ## remove what make has made
 	rm -rf $(VENV) $(LEGACY) demo build dist *.egg-info

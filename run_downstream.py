@@ -3,7 +3,7 @@
 
 import sys
 
-from s3prl_vqpool.run_downstream import main
+from s3prl_vqpool.runner.run_downstream import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -53,8 +53,8 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            "run_downstream.py = s3prl_vqpool.run_downstream:main",
-            "vqpool = s3prl_vqpool.cli:main",
+            "run_downstream.py = s3prl_vqpool.runner.run_downstream:main",
+            "vqpool = s3prl_vqpool.cli.main:main",
         ]
     },
 )

@@ -46,9 +46,9 @@ from s3prl.upstream.wav2vec2.wav2vec2_model import (  # noqa: E402
     Wav2Vec2Model,
 )
 
-from s3prl_vqpool import heads, plugin  # noqa: E402
-from s3prl_vqpool.config import read  # noqa: E402
-from s3prl_vqpool.corpora.synthetic import synthesise  # noqa: E402
+from s3prl_vqpool.corpora.synthetic.record import synthesise  # noqa: E402
+from s3prl_vqpool.runner import head, plugin  # noqa: E402
+from s3prl_vqpool.runner.config import read  # noqa: E402
 from s3prl_vqpool.store import Store  # noqa: E402
 from s3prl_vqpool.store.rows import listing  # noqa: E402
 from s3prl_vqpool.trainer import train  # noqa: E402
@@ -63,9 +63,7 @@ Config = dict[str, Any]
 class RandomStore(Store):
     """Random vectors of a base-size upstream for all utterances of a corpus, under the names of 12 poolings."""
 
-    poolings: ClassVar = [name for name in heads.poolings() if heads.method_of(name)[0].output_dim(2) == 2][
-        :12
-    ]
+    poolings: ClassVar = [name for name in head.poolings() if head.method_of(name)[0].output_dim(2) == 2][:12]
 
     def __init__(self, config: Config) -> None:
         self.folder = Path("random")

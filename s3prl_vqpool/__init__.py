@@ -12,7 +12,7 @@ from .errors import InputError
 __version__ = "0.1.0"
 
 if find_spec("s3prl") is not None:
-    from .plugin import register
+    from .runner.plugin import register
 
     try:
         register()

@@ -144,7 +144,7 @@ def options() -> Callable[..., list[str]]:
 @pytest.fixture
 def build(tmp_path: Path) -> Callable[..., Any]:
     """`build(task, datarc, pooling=..., **arguments)`: one of our experts with its default config."""
-    from s3prl_vqpool import plugin
+    from s3prl_vqpool.runner import plugin
 
     def build(
         task: str, datarc: dict[str, Any], pooling: str = "VQ-LP", upstream_dim: int = 12, **arguments: Any
@@ -163,7 +163,7 @@ def build(tmp_path: Path) -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def synthetic(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
     """The small embedded corpora: datarc entries by task."""
-    from s3prl_vqpool.corpora.synthetic import synthesise
+    from s3prl_vqpool.corpora.synthetic.record import synthesise
 
     return synthesise(tmp_path_factory.mktemp("synthetic"), size="small")
 
@@ -190,7 +190,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def serve() -> None:
     """Fork for each request on stdin, run the script in the child, and answer with its exit code."""
-    importlib.import_module("s3prl_vqpool.run_downstream")
+    importlib.import_module("s3prl_vqpool.runner.run_downstream")
     importlib.import_module("s3prl.run_downstream")
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from s3prl_vqpool import corpora
-from s3prl_vqpool.expert import UtteranceExpert
+from s3prl_vqpool.runner.expert import UtteranceExpert
 
 
 class DownstreamExpert(UtteranceExpert):

@@ -14,8 +14,8 @@ import torch
 from sklearn.cluster import KMeans
 from tqdm import tqdm
 
-from s3prl_vqpool import audio
-from s3prl_vqpool.kmeans import KMeansCodebooks
+from s3prl_vqpool.codes.kmeans import KMeansCodebooks
+from s3prl_vqpool.corpora import audio
 
 # isort: split
 from s3prl import hub  # after s3prl_vqpool, which makes it import on every stack

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from s3prl_vqpool import audio, corpora, plugin
-from s3prl_vqpool.benchmark.features import Features
-from s3prl_vqpool.benchmark.nearest import Fold, accuracy, evaluate
+from s3prl_vqpool import corpora
+from s3prl_vqpool.corpora import audio
 from s3prl_vqpool.errors import InputError, report, unknown_name
+from s3prl_vqpool.runner import plugin
+from s3prl_vqpool.tables.features import Features
+from s3prl_vqpool.tables.nearest import Fold, accuracy, evaluate
 
 # isort: split
 from torchaudio.compliance.kaldi import mfcc

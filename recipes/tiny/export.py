@@ -22,9 +22,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from s3prl_vqpool import checkpoints, fairseq_files
-from s3prl_vqpool.config import Section
+from s3prl_vqpool import checkpoints
+from s3prl_vqpool.checkpoints import fairseq
 from s3prl_vqpool.errors import InputError, report
+from s3prl_vqpool.runner.config import Section
 
 MOST_SAMPLES = 30 * 16000
 #: 0 leaves the codes as they are, 1 makes them the units under which the frame is likeliest. With 0.5 a codebook's
@@ -109,7 +110,7 @@ def export(net: Pretraining, speech: Speech, path: Path) -> float:
     }
     model.load_state_dict({name: value.float() for name, value in weights.items()})
     after = codes(model, speech)
-    fairseq_files.save(fairseq_files.Converted({"normalize": True}, net.config, weights), path)
+    fairseq.save(fairseq.Converted({"normalize": True}, net.config, weights), path)
     return float((before == after).all(dim=1).float().mean())
 
 

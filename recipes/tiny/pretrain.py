@@ -23,9 +23,9 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from s3prl_vqpool import checkpoints
-from s3prl_vqpool.config import Section
 from s3prl_vqpool.errors import InputError, report
 from s3prl_vqpool.files import whole, write_text
+from s3prl_vqpool.runner.config import Section
 
 # isort: split
 from s3prl.upstream.wav2vec2.wav2vec2_model import (

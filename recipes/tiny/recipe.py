@@ -6,8 +6,8 @@ from pathlib import Path
 
 import yaml
 
-from s3prl_vqpool.config import Section
 from s3prl_vqpool.errors import InputError, unknown_name
+from s3prl_vqpool.runner.config import Section
 
 # isort: split
 from s3prl.upstream.wav2vec2.wav2vec2_model import Wav2Vec2Config  # after s3prl_vqpool, as above

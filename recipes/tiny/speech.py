@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from s3prl_vqpool import audio, corpora
-from s3prl_vqpool.config import Section
+from s3prl_vqpool import corpora
+from s3prl_vqpool.corpora import audio
 from s3prl_vqpool.errors import InputError
 from s3prl_vqpool.files import sha256, whole
+from s3prl_vqpool.runner.config import Section
 
 # isort: split
 import torchaudio  # after s3prl_vqpool, which makes it import on every stack

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from .. import audio
 from ..errors import InputError
+from . import audio
 
 Label = tuple[int, ...]
 Sample = tuple[np.ndarray, Label, str, float]
@@ -73,7 +73,7 @@ class UtteranceDataset(Dataset[Sample]):
 
     Args:
         utterances: what to read.
-        gain_db: see :func:`s3prl_vqpool.audio.read`; usually ``corpus.gain_db``.
+        gain_db: see :func:`s3prl_vqpool.corpora.audio.read`; usually ``corpus.gain_db``.
         max_samples: cut longer utterances to a random piece of this length (S3PRL's ``max_timestep``).
         preload: read everything now, and keep it.
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from .. import audio
 from ..errors import InputError, unknown_name
+from . import audio
 from .base import Corpus, Utterance
 from .folders import (
     SPEECH_COMMANDS,

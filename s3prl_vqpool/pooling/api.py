@@ -8,13 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from s3prl_vqpool.errors import InputError
-from s3prl_vqpool.pooling.batch import (
-    Batch,
-    check_code_shape,
-    check_frames,
-    check_lengths,
-    frame_mask,
-)
+from s3prl_vqpool.pooling.batch import Batch, check_code_shape, check_frames, check_lengths, frame_mask
 from s3prl_vqpool.pooling.counts import Counts
 from s3prl_vqpool.pooling.held import Held
 from s3prl_vqpool.pooling.linear import LinearMap

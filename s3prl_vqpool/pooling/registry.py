@@ -100,3 +100,25 @@ def method(name: str) -> Method:
         return _methods[_folded(name)]
     except KeyError:
         raise unknown_name("pooling", name, methods()) from None
+
+
+#: S3PRL's MeanPooling: over all frames that its Featurizer keeps, the rounded-up last one included.
+MEAN = "mean"
+
+
+def poolings() -> tuple[str, ...]:
+    """What `pooling:` of a head may be: `mean`, and every method of the registry."""
+    return (MEAN, *methods())
+
+
+def method_of(name: str) -> tuple[Method, bool]:
+    """The registry's method of a head's `pooling:`, and whether it is S3PRL's `mean`.
+
+    Raises:
+        InputError: an unknown name, with close matches and the full list.
+    """
+    over_all_frames = name.lower() in (MEAN, "meanpooling")
+    try:
+        return method("AP" if over_all_frames else name), over_all_frames
+    except InputError as error:
+        raise unknown_name("pooling", name, poolings()) from error

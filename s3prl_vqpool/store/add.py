@@ -12,15 +12,15 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-from .. import audio, pooling
-from ..corpora import Utterance
+from .. import pooling
+from ..codes.upstream import WithCodes
+from ..corpora import Utterance, audio
 from ..errors import InputError
-from ..heads import method_of
-from ..upstream import WithCodes
+from ..pooling.registry import method_of
+from ..runner.plugin import entry_of
 from . import layout, training
 from .encode import Encoded, Encoder, Poolings, weights_of
 from .files import MANIFEST, Writer, about_part, alone, read_json
-from .manifest import entry_of
 from .passes import Batch, go_through
 from .reader import Store
 from .rows import Listing, Row

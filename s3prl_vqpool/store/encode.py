@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from .. import codes, pooling
-from ..heads import MEAN
-from ..upstream import WithCodes
+from ..codes.upstream import WithCodes
+from ..pooling.registry import MEAN
 
 Encoded = dict[str, Tensor]
 #: Names of poolings, `mean` among them, each with its keyword arguments of `pooling.weights`.

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import audio
+from ..codes.upstream import WithCodes
+from ..corpora import audio
 from ..errors import InputError
-from ..upstream import WithCodes
 from . import layout, manifest
 from .encode import Encoded, Encoder
 from .files import DONE, Writer, about_all, alone, finished, read_json

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import audio
+from ..corpora import audio
 from ..errors import InputError
 
 SHARD_SECONDS = 600

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .. import __version__, plugin, pooling
-from ..errors import InputError, unknown_name
+from .. import __version__, pooling
+from ..codes.upstream import WithCodes
+from ..errors import InputError
 from ..files import sha256
-from ..heads import MEAN, method_of
-from ..upstream import WithCodes
+from ..pooling.registry import MEAN, method_of
 from . import layout
 from .files import MANIFEST, Writer, read_json
 from .rows import Listing
@@ -106,14 +106,6 @@ def _hash(given: str) -> str:
         raise InputError(
             f"-g {given}: cannot be read ({error.strerror}): name a file, or leave it out."
         ) from error
-
-
-def entry_of(manifest: Mapping[str, Any]) -> Callable[..., Any]:
-    """What makes the upstream that a manifest names; InputError where there is none of that name."""
-    plugin.register()
-    if manifest["upstream"] not in plugin.upstreams():
-        raise unknown_name("upstream with codes", manifest["upstream"], plugin.upstreams())
-    return plugin.upstreams()[manifest["upstream"]]
 
 
 def checked(names: Sequence[str], statistics: bool = False) -> list[str]:

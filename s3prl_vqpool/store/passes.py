@@ -14,14 +14,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from .. import audio
-from ..corpora import UtteranceDataset
+from ..corpora import UtteranceDataset, audio
 from ..corpora.base import Sample
 from ..errors import InputError
-from ..threads import torch_threads
 from . import layout
 from .encode import Encoded
 from .rows import Listing, Row
+from .threads import torch_threads
 
 _Read = tuple[Tensor, list[int], list[str]]
 

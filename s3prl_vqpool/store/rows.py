@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from .. import audio
-from ..config import Section
-from ..corpora import Utterance
+from ..corpora import Utterance, audio
 from ..corpora.iemocap import FOLDS
-from ..heads import MEAN
+from ..runner.config import Section
+from ..runner.plugin import expert_of, expert_on
 
 Key = tuple[str, int | None, int | None]
 
@@ -107,17 +105,6 @@ def key(utterance: Utterance) -> Key:
 def key_of(row: Row) -> Key:
     """The `key` of a stored utterance."""
     return str(row.path), row.start, row.frames
-
-
-def expert_of(downstream: str) -> Callable[..., Any]:
-    """The expert class of one of this project's downstreams."""
-    return importlib.import_module(f"s3prl.downstream.{downstream}.expert").DownstreamExpert
-
-
-def expert_on(downstream: str, datarc: Mapping[str, Any]) -> Any:
-    """A downstream's expert for the sake of its corpus: its head is as small as can be."""
-    section = {"datarc": datarc, "modelrc": {"projector_dim": 1, "pooling": MEAN}}
-    return expert_of(downstream)(1, section, expdir=os.curdir)
 
 
 def _windows(utterances: Iterable[Utterance]) -> Iterator[Utterance]:

@@ -9,13 +9,13 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from .. import plugin, pooling, statistics
+from .. import pooling
 from ..corpora import Utterance, UtteranceDataset
 from ..pooling import Counts
+from ..runner import plugin, statistics
+from ..runner.plugin import entry_of, expert_on
 from .files import STATISTICS, Writer
-from .manifest import entry_of
 from .reader import Store
-from .rows import expert_on
 
 _UTTERANCES = 1000
 """So many are counted at once."""

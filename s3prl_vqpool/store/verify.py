@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .. import audio
+from ..corpora import audio
 from ..errors import InputError
 from ..files import sha256
 from ..pooling import Counts

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..corpora import Corpus, Utterance
 from ..errors import InputError
-from ..expert import UtteranceExpert
+from ..runner.expert import UtteranceExpert
 from ..store import Store, layout
 
 

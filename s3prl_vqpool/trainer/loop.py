@@ -22,9 +22,9 @@ from tqdm import tqdm
 
 from ..errors import unknown_name
 from ..store import Store
-from ..threads import side_by_side
+from ..store.threads import side_by_side
+from .batched import Heads, Run, batched
 from .data import Data
-from .heads import Heads, Run, batched
 from .runs import agreed, begin, check, cut_log, groups, load, make, states, write
 from .stacked import Forward
 

@@ -17,14 +17,14 @@ import torch
 import yaml
 
 from .. import checkpoints
-from ..config import Section, runner_section
 from ..errors import InputError
-from ..expert import UtteranceExpert
 from ..files import whole, write_text
-from ..run_downstream import s3prl_parser
+from ..runner.config import Section, modelrc_of, positive, runner_section
+from ..runner.expert import UtteranceExpert
+from ..runner.plugin import expert_of
+from ..runner.run_downstream import s3prl_parser
 from ..store import Store
-from ..store.rows import expert_of
-from .heads import Run
+from .batched import Run
 
 #: Of the manifest: what the vectors were made of and from.
 STORE = ("upstream", "fingerprint", "list_sha256", "dtype", "layers", "dim")
@@ -33,32 +33,6 @@ STORE = ("upstream", "fingerprint", "list_sha256", "dtype", "layers", "dim")
 def name_of(rate: float) -> str:
     """``1e-3`` for 0.001."""
     return format(Decimal(repr(rate)).normalize(), "e")
-
-
-def modelrc_of(config: dict[str, Any]) -> Section:
-    """The section of the head; InputError where there is none."""
-    expert = Section("config.downstream_expert", config["downstream_expert"])
-    return Section("config.downstream_expert.modelrc", expert["modelrc"])
-
-
-def rate_of(config: dict[str, Any]) -> float:
-    """The learning rate; InputError unless it is a positive number."""
-    return positive("config.optimizer.lr", Section("config.optimizer", config["optimizer"])["lr"])
-
-
-def positive(name: str, value: Any) -> float:
-    """``value`` as it is; InputError, which says what ``name`` has it, unless it is a positive number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        hint = " (1e-4 is text in YAML: write 1.0e-4)" if isinstance(value, str) else ""
-        raise InputError(f"{name} {value!r}: expected a positive number, such as 1.0e-3{hint}.")
-    return value
-
-
-def seeded(option: str, seed: int) -> int:
-    """``seed`` as it is; InputError unless S3PRL's runner, which gives it to numpy, would take it."""
-    if not 0 <= seed < 2**32:
-        raise InputError(f"{option} {seed}: expected a whole number from 0 to {2**32 - 1}.")
-    return seed
 
 
 def check(config: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from corpus_folders import refused, tone, wav
 
-from s3prl_vqpool import audio
+from s3prl_vqpool.corpora import audio
 
 SHRUNK = " The file is shorter than it was when the list was made."
 NOT_AUDIO = (

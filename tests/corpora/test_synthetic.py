@@ -24,7 +24,7 @@ from s3prl_vqpool.corpora import (
     synthetic,
     voxceleb1,
 )
-from s3prl_vqpool.corpora.espeak import Espeak, Voice
+from s3prl_vqpool.corpora.synthetic.espeak import Espeak, Voice
 
 if importlib.util.find_spec("espeakng_loader") is None:
     pytest.skip("espeakng-loader is not installed", allow_module_level=True)

@@ -7,17 +7,7 @@ import torch
 from pooling_cases import module, random_batch, training_counts
 
 from s3prl_vqpool.errors import InputError
-from s3prl_vqpool.pooling import (
-    SoftDecay,
-    Whitening,
-    build,
-    counts,
-    method,
-    methods,
-    pool,
-    registry,
-    weights,
-)
+from s3prl_vqpool.pooling import SoftDecay, Whitening, build, counts, method, methods, pool, registry, weights
 
 FRAMES, LENGTHS, CODES = random_batch([50, 50, 40, 30])
 

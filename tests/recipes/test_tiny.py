@@ -24,9 +24,9 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from s3prl_vqpool import checkpoints, corpora
-from s3prl_vqpool.config import Section
 from s3prl_vqpool.errors import InputError
 from s3prl_vqpool.files import sha256
+from s3prl_vqpool.runner.config import Section
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipes" / "tiny"

@@ -15,9 +15,9 @@ import torch
 import yaml
 from torch.testing import assert_close
 
-from s3prl_vqpool.benchmark.features import Features
-from s3prl_vqpool.config import Section
 from s3prl_vqpool.errors import InputError
+from s3prl_vqpool.runner.config import Section
+from s3prl_vqpool.tables.features import Features
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipes" / "tiny"

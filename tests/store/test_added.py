@@ -26,10 +26,12 @@ from test_interruptions import killed_in_write
 from torch import Tensor
 from torch.testing import assert_close
 
-from s3prl_vqpool import audio, cli, statistics
+from s3prl_vqpool import cli
+from s3prl_vqpool.corpora import audio
 from s3prl_vqpool.errors import InputError
 from s3prl_vqpool.pooling import Counts
 from s3prl_vqpool.pooling.files import read_identity
+from s3prl_vqpool.runner import statistics
 from s3prl_vqpool.store import Store
 from s3prl_vqpool.store.files import STATISTICS, Writer
 

@@ -16,9 +16,11 @@ import torch
 from s3prl import hub
 from stores import overrides, tree
 
-from s3prl_vqpool import audio, cli, plugin, pooling
-from s3prl_vqpool.codebook_files import Codebook
+from s3prl_vqpool import cli, pooling
+from s3prl_vqpool.codes.codebook import Codebook
+from s3prl_vqpool.corpora import audio
 from s3prl_vqpool.pooling import Counts
+from s3prl_vqpool.runner import plugin
 from s3prl_vqpool.store import Store
 
 SHIPPED = plugin.folder("upstream_expert") / "kmeans_vq" / "mfcc.safetensors"

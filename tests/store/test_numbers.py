@@ -18,7 +18,8 @@ from stores import SAMPLES, overrides
 from torch import Tensor
 from torch.testing import assert_close
 
-from s3prl_vqpool import audio, cli
+from s3prl_vqpool import cli
+from s3prl_vqpool.corpora import audio
 from s3prl_vqpool.store import Store
 
 KINDS = ("mfcc", "large", "base")

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from s3prl_vqpool import cli, plugin
+from s3prl_vqpool import cli
+from s3prl_vqpool.runner import plugin
 
 sys.path[:0] = [str(Path(__file__).parent)]
 

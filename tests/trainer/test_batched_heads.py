@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.testing import assert_close
 
-from s3prl_vqpool.trainer import heads as trainer
-from s3prl_vqpool.trainer.heads import Heads, Run
+from s3prl_vqpool.trainer import batched as trainer
+from s3prl_vqpool.trainer.batched import Heads, Run
 
 LAYERS, DIM, UTTERANCES = 3, 12, 5
 

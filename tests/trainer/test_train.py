@@ -17,9 +17,10 @@ import yaml
 from torch.testing import assert_close
 from training import SECTION, Config, state_of, train
 
-from s3prl_vqpool import cli, plugin
+from s3prl_vqpool import cli
+from s3prl_vqpool.runner import plugin
 from s3prl_vqpool.store import Store
-from s3prl_vqpool.threads import torch_threads
+from s3prl_vqpool.store.threads import torch_threads
 from s3prl_vqpool.trainer import loop as trainer
 from s3prl_vqpool.trainer.data import Data
 from s3prl_vqpool.trainer.runs import name_of

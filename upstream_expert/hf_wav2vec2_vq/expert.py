@@ -21,9 +21,9 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from s3prl_vqpool.codes.padding import convolved_apart
+from s3prl_vqpool.codes.upstream import WithCodes
 from s3prl_vqpool.errors import InputError
-from s3prl_vqpool.unpadded import convolved_apart
-from s3prl_vqpool.upstream import WithCodes
 
 #: Per `model_type` of config.json: the model with a quantizer, and its attribute that S3PRL's expert runs.
 MODELS: dict[str, tuple[Any, str]] = {

@@ -10,11 +10,11 @@ import torch
 from s3prl.upstream.baseline.expert import UpstreamExpert as Baseline
 from torch import Tensor, nn
 
-from s3prl_vqpool.codebook_files import Codebook
+from s3prl_vqpool.codes.codebook import Codebook
+from s3prl_vqpool.codes.kmeans import KMeansCodebooks
+from s3prl_vqpool.codes.plain import plain_upstream
+from s3prl_vqpool.codes.upstream import WithCodes, hash_of
 from s3prl_vqpool.errors import InputError
-from s3prl_vqpool.kmeans import KMeansCodebooks
-from s3prl_vqpool.kmeans_fit import plain_upstream
-from s3prl_vqpool.upstream import WithCodes, hash_of
 
 
 class _Upstream(nn.Module):

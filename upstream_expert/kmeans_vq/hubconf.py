@@ -6,7 +6,7 @@ from dataclasses import replace as _replace
 from pathlib import Path as _Path
 from typing import Any as _Any
 
-from s3prl_vqpool import codebook_files as _codebook_files
+from s3prl_vqpool.codes import codebook as _codebook_files
 from s3prl_vqpool.errors import InputError as _InputError
 
 from .expert import UpstreamExpert as _UpstreamExpert

@@ -12,10 +12,10 @@ from s3prl.upstream.wav2vec.wav2vec_model import Wav2VecConfig, Wav2VecModel
 from s3prl.upstream.wav2vec2.wav2vec2_model import AudioPretrainingConfig
 from torch import Tensor, nn
 
-from s3prl_vqpool import fairseq_files
+from s3prl_vqpool.checkpoints import fairseq
+from s3prl_vqpool.checkpoints.models import build, from_memory
+from s3prl_vqpool.codes.upstream import WithCodes, convolved_lengths
 from s3prl_vqpool.errors import InputError
-from s3prl_vqpool.fairseq_models import build, from_memory
-from s3prl_vqpool.upstream import WithCodes, convolved_lengths
 
 
 class UpstreamExpert(WithCodes, _VqWav2Vec):
@@ -34,7 +34,7 @@ class UpstreamExpert(WithCodes, _VqWav2Vec):
     """
 
     def __init__(self, ckpt: str, model_config: str | None = None, **kwargs: Any) -> None:
-        checkpoint = fairseq_files.load(ckpt)
+        checkpoint = fairseq.load(ckpt)
         if checkpoint.model_cfg.get("vq_type", "none") not in ("gumbel", "kmeans"):
             raise InputError(
                 f"{ckpt}: is no vq-wav2vec (its config has no vq_type), so there are no codes: for wav2vec 2.0 use "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path as _Path
 from typing import Any as _Any
 
-from s3prl_vqpool.checkpoints import fetch as _fetch
+from s3prl_vqpool.checkpoints.download import fetch as _fetch
 from s3prl_vqpool.errors import InputError as _InputError
 
 from .expert import UpstreamExpert as _UpstreamExpert

@@ -11,11 +11,11 @@ from s3prl.upstream.wav2vec2.expert import UpstreamExpert as _Wav2Vec2
 from s3prl.upstream.wav2vec2.wav2vec2_model import AudioPretrainingConfig, Wav2Vec2Config, Wav2Vec2Model
 from torch import Tensor, nn
 
-from s3prl_vqpool import fairseq_files
+from s3prl_vqpool.checkpoints import fairseq
+from s3prl_vqpool.checkpoints.models import build, from_memory
+from s3prl_vqpool.codes.padding import convolved_apart, masks_padding
+from s3prl_vqpool.codes.upstream import WithCodes, convolved_lengths
 from s3prl_vqpool.errors import InputError
-from s3prl_vqpool.fairseq_models import build, from_memory
-from s3prl_vqpool.unpadded import convolved_apart, masks_padding
-from s3prl_vqpool.upstream import WithCodes, convolved_lengths
 
 
 class UpstreamExpert(WithCodes, _Wav2Vec2):
@@ -35,7 +35,7 @@ class UpstreamExpert(WithCodes, _Wav2Vec2):
     """
 
     def __init__(self, ckpt: str, model_config: str | None = None, **kwargs: Any) -> None:
-        checkpoint = fairseq_files.load(ckpt)
+        checkpoint = fairseq.load(ckpt)
         _require_quantizer(ckpt, checkpoint)
         model = build(checkpoint, ckpt, Wav2Vec2Model, Wav2Vec2Config, AudioPretrainingConfig)
         from_memory(_Wav2Vec2.__init__, lambda _: model)(self, ckpt, **kwargs)
@@ -63,7 +63,7 @@ class UpstreamExpert(WithCodes, _Wav2Vec2):
         return logits.unflatten(-1, (quantizer.groups, quantizer.num_vars)).argmax(dim=-1)
 
 
-def _require_quantizer(ckpt: str, checkpoint: fairseq_files.Converted) -> None:
+def _require_quantizer(ckpt: str, checkpoint: fairseq.Converted) -> None:
     if "vq_type" in checkpoint.model_cfg:
         raise InputError(f"{ckpt}: is a (vq-)wav2vec, not wav2vec 2.0: use -u vq_wav2vec_vq_custom.")
     if "quantizer.vars" not in checkpoint.model_weight:

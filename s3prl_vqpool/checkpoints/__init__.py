@@ -1,0 +1,6 @@
+"""Checkpoints are data: from a path or an address to tensors, and nothing in a file is imported or called."""
+
+from .download import fetch
+from .experiment import SAFE_GLOBALS, load
+
+__all__ = ["SAFE_GLOBALS", "fetch", "load"]

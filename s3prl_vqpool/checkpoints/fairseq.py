@@ -1,0 +1,241 @@
+"""wav2vec checkpoints of every origin, as S3PRL's models take them: a config each for task and model, and weights.
+
+fairseq wrote `args` (a namespace) or `cfg` (a dict, or OmegaConf's); S3PRL converts them with fairseq
+(s3prl/upstream/wav2vec2/convert.py); `vqpool convert` writes either S3PRL's format or safetensors with JSON.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..files import whole, write_text
+from . import torch_files
+from .unpickler import Malformed, Record, plain
+
+#: What S3PRL's converted checkpoints hold.
+KEYS = ("task_cfg", "model_cfg", "model_weight")
+#: Fields that S3PRL's models `eval`, and which therefore must be lists of numbers and nothing else.
+LAYERS = ("conv_feature_layers", "conv_aggregator_layers")
+#: Those, and the others that S3PRL evaluates: of multires_hubert, and of its attention.
+EVALUATED = (*LAYERS, "override_encoder_layers", "xformers_att_config")
+_WHOLE_NUMBERS = re.compile(r"(\[[0-9, ]*\])?")
+MOST_LAYERS = 64
+_LONGEST_LAYERS = 2000
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What S3PRL's `load_converted_model` expects of a file: plain configs, and the model's `state_dict`."""
+
+    task_cfg: dict[str, Any]
+    model_cfg: dict[str, Any]
+    model_weight: dict[str, Tensor]
+
+
+def load(path: str | Path) -> Converted:
+    """A checkpoint as fairseq wrote it, as S3PRL converted it, or as `save` wrote it.
+
+    Raises:
+        InputError: it is something else, damaged, or wants to import what no checkpoint needs.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        return _checked(path, *_load_safetensors(path))
+    content = torch_files.read(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: not a checkpoint of fairseq or S3PRL, it holds no dict.")
+    try:
+        task, model, weights = _configs(path, content)
+    except (Malformed, RecursionError) as error:
+        raise InputError(f"{path}: its config cannot be read ({error}).") from error
+    return _checked(path, task, model, weights)
+
+
+def check(path: str | Path) -> None:
+    """InputError for a file that must not be given to S3PRL's loaders of other upstreams: damaged, or naming code.
+
+    S3PRL unpickles it, and evaluates what its config says of layers, wherever each upstream keeps that.
+    """
+    try:
+        for name, value in _evaluated(torch_files.read(path)):
+            if not _is_harmless(path, name, value):
+                seen = " ".join(str(value)[:80].split()) if isinstance(value, str) else type(value).__name__
+                raise InputError(f"{path}: refused, {name} is {seen!r}, which S3PRL would evaluate.")
+    except (Malformed, RecursionError) as error:
+        raise InputError(f"{path}: its config cannot be read ({error}).") from error
+
+
+def _evaluated(content: Any) -> Iterator[tuple[str, Any]]:
+    """The fields that S3PRL's models `eval`, at any depth, with their plain values."""
+    waiting: list[Any] = [content]
+    seen: set[int] = set()
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Record):
+            waiting.append(value.attributes)
+        elif isinstance(value, (list, tuple)):
+            waiting += value
+        elif isinstance(value, dict):
+            waiting += value.values()
+            yield from (
+                (name, plain(entry))
+                for name, entry in value.items()
+                if isinstance(name, str) and name.endswith(EVALUATED)
+            )
+
+
+def _is_harmless(path: str | Path, name: str, value: Any) -> bool:
+    if value is None:
+        return True
+    if not isinstance(value, str):
+        return False
+    if name.endswith(LAYERS):
+        return bool(layers(Path(path), name, value))
+    return name.endswith("override_encoder_layers") and bool(_WHOLE_NUMBERS.fullmatch(value))
+
+
+def _configs(path: Path, content: dict[str, Any]) -> tuple[Any, Any, Any]:
+    if all(key in content for key in KEYS):
+        return plain(content["task_cfg"]), plain(content["model_cfg"]), content["model_weight"]
+    if content.get("model") and content.get("cfg") is not None:
+        cfg = plain(content["cfg"])
+        if isinstance(cfg, dict) and {"task", "model"} <= cfg.keys():
+            return cfg["task"], cfg["model"], content["model"]
+    elif content.get("model") and content.get("args") is not None:
+        args = plain(content["args"])
+        return args, args, content["model"]
+    missing = [repr(key) for key in KEYS if key not in content]
+    raise InputError(
+        f"{path}: not fairseq's checkpoint of a model (keys model, and cfg or args), and for one that S3PRL "
+        f"converted it has no {', '.join(missing)}."
+    )
+
+
+def _checked(path: Path, task: Any, model: Any, weights: Any) -> Converted:
+    if not (isinstance(weights, dict) and all(isinstance(name, str) for name in weights)):
+        raise InputError(f"{path}: its weights are not a dict of tensors.")
+    if not all(isinstance(weight, Tensor) for weight in weights.values()):
+        raise InputError(f"{path}: its weights are not a dict of tensors.")
+    return Converted(_config(path, task), _config(path, model), weights)
+
+
+def _config(path: Path, config: Any) -> dict[str, Any]:
+    """Plain values by name, without interpolations that fairseq would have resolved; layers made literal."""
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: its config is not a dict.")
+    kept = {
+        str(name): value
+        for name, value in config.items()
+        if not (isinstance(value, str) and "${" in value) and _is_plain(value)
+    }
+    for name in LAYERS:
+        if name in kept:
+            kept[name] = repr(layers(path, name, kept[name]))
+    for name in ("latent_temp", "vq_temp"):
+        if name in kept:
+            kept[name] = _temperature(path, name, kept[name])
+    return kept
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def layers(path: Path, name: str, text: object) -> list[tuple[int, int, int]]:
+    """(channels, kernel, stride) of each layer that fairseq writes as Python: `[(512, 10, 5)] + [(512, 3, 2)] * 4`.
+
+    Raises:
+        InputError: anything but lists of three whole numbers, added and repeated.
+    """
+    try:
+        source = str(text)
+        found = None if len(source) > _LONGEST_LAYERS else _evaluate(ast.parse(source, mode="eval").body)
+        if isinstance(found, list) and 0 < len(found) <= MOST_LAYERS and all(map(_is_layer, found)):
+            return [tuple(layer) for layer in found]
+    except (SyntaxError, ValueError, RecursionError, MemoryError, TypeError):
+        pass
+    seen = " ".join(str(text)[:80].split())
+    raise InputError(f"{path}: refused, {name} is {seen!r}; expected a list of (channels, kernel, stride).")
+
+
+def _evaluate(node: ast.expr) -> Any:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        left, right = _evaluate(node.left), _evaluate(node.right)
+        if isinstance(left, list) and isinstance(right, list) and len(left) + len(right) <= MOST_LAYERS:
+            return left + right
+    elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+        left, right = _evaluate(node.left), _evaluate(node.right)
+        if isinstance(left, list) and type(right) is int and 0 <= right * len(left) <= MOST_LAYERS:
+            return left * right
+    else:
+        return ast.literal_eval(node)
+    raise ValueError("neither a sum of lists nor a repeated list")
+
+
+def _is_layer(layer: Any) -> bool:
+    return (
+        isinstance(layer, (tuple, list))
+        and len(layer) == 3
+        and all(type(n) is int and 0 < n < 2**20 for n in layer)
+    )
+
+
+def _temperature(path: Path, name: str, value: Any) -> tuple[float, ...]:
+    try:
+        numbers = tuple(ast.literal_eval(value[:200]) if isinstance(value, str) else value)
+        if len(numbers) == 3 and all(type(number) in (int, float) for number in numbers):
+            return numbers
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        pass
+    raise InputError(f"{path}: {name} is {str(value)[:80]!r}; expected three numbers.")
+
+
+def _load_safetensors(path: Path) -> tuple[Any, Any, Any]:
+    described = path.with_suffix(".json")
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint.")
+    try:
+        configs = json.loads(described.read_text())
+        weights = safetensors.torch.load_file(path)
+        return configs["task_cfg"], configs["model_cfg"], weights
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError) as error:
+        problem = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        raise InputError(
+            f"{path}: not a checkpoint that vqpool convert wrote, with {described.name} beside it ({problem})."
+        ) from error
+
+
+def save(checkpoint: Converted, path: str | Path) -> list[Path]:
+    """Write S3PRL's converted format, or where ``path`` ends in .safetensors those and a .json beside them.
+
+    Each file appears whole or not at all. Returns the files' paths.
+    """
+    path = Path(path)
+    with whole(path) as temporary:
+        if path.suffix != ".safetensors":
+            torch.save(vars(checkpoint), temporary)
+            return [path]
+        described = path.with_suffix(".json")
+        configs = {"task_cfg": checkpoint.task_cfg, "model_cfg": checkpoint.model_cfg}
+        weights = {name: weight.clone(memory_format=torch.contiguous_format)
+                   for name, weight in checkpoint.model_weight.items()}  # fmt: skip
+        safetensors.torch.save_file(weights, temporary)
+        write_text(described, json.dumps(configs, indent=1) + "\n")
+        return [path, described]

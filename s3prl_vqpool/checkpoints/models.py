@@ -1,0 +1,74 @@
+"""S3PRL's copies of fairseq's models, built from a checkpoint in memory instead of a file that S3PRL unpickles."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ..errors import InputError
+from .fairseq import Converted
+
+#: A float32 model has twice the bytes of a float16 checkpoint; one of more than these many times has a wrong config.
+_TIMES = 4
+_FREE_BYTES = 2**26
+
+
+def build(
+    checkpoint: Converted, path: str, model: type[nn.Module], config: type, task: type
+) -> tuple[nn.Module, Any]:
+    """What S3PRL's `load_converted_model` gives: the model with its weights, and the task's config.
+
+    Fields that S3PRL's config classes do not know are left out, as S3PRL does (`merge_with_parent`).
+
+    Raises:
+        InputError: config and weights do not fit, or the config describes a far larger model than the weights.
+    """
+    weights = checkpoint.model_weight
+    stored = sum(weight.numel() * weight.element_size() for weight in weights.values())
+    try:
+        with _Allocations(_TIMES * stored + _FREE_BYTES, 100 * (len(weights) + 10)):
+            built = model(_fields(config, checkpoint.model_cfg))
+        built.load_state_dict(weights)
+        return built, _fields(task, checkpoint.task_cfg)
+    except Exception as error:  # S3PRL's models raise all kinds for configs that cannot be
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{path}: its config and its weights do not make a {model.__name__} ({reason})."
+        ) from error
+
+
+def from_memory(constructor: FunctionType, checkpoint: Callable[[str], tuple[nn.Module, Any]]) -> Callable:
+    """An S3PRL expert's ``__init__`` whose `load_converted_model` is ``checkpoint``; S3PRL's own stays as it is."""
+    seen = {**constructor.__globals__, "load_converted_model": checkpoint}
+    copy = FunctionType(
+        constructor.__code__, seen, constructor.__name__, constructor.__defaults__, constructor.__closure__
+    )
+    copy.__kwdefaults__ = constructor.__kwdefaults__
+    return copy
+
+
+def _fields(kind: type, values: dict[str, Any]) -> Any:
+    known = {field.name for field in dataclasses.fields(kind)}
+    return kind(**{name: value for name, value in values.items() if name in known})
+
+
+class _Allocations(TorchDispatchMode):
+    """Refuses to make more than so many bytes of tensors, or so many steps: a file's config is not trusted."""
+
+    def __init__(self, most_bytes: int, most_steps: int) -> None:
+        super().__init__()
+        self.bytes, self.steps = most_bytes, most_steps
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.steps -= 1
+        if args and isinstance(args[0], (list, tuple)) and all(isinstance(length, int) for length in args[0]):
+            self.bytes -= 4 * math.prod(args[0])  # torch.empty and its like
+        if self.bytes < 0 or self.steps < 0:
+            raise ValueError("the config describes a far larger model than the weights")
+        return func(*args, **(kwargs or {}))

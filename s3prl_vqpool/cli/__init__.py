@@ -1,0 +1,5 @@
+"""`vqpool VERB ...`: one verb a file, each with HELP, EXAMPLE, add_arguments(parser), run(args) -> exit code."""
+
+from .main import VERBS, main
+
+__all__ = ["VERBS", "main"]

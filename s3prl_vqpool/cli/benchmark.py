@@ -1,0 +1,210 @@
+"""`vqpool benchmark`: the tables of the paper."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..tables.stores import Task
+    from ..tables.table import Table
+
+HELP = "Make a table of the paper from stores of features (vqpool extract)."
+EXAMPLE = "vqpool benchmark nearest --store feats_ks feats_sid feats_ic feats_er --output results"
+NEAREST = (
+    "Table 1: a test utterance takes the label of its nearest training utterance by angle; test accuracy of every "
+    "pooling that is not learned. Training statistics are those of the training split; VQ-SIF's a is chosen on dev; "
+    "ER is the mean over its five folds. Writes nearest.csv, nearest.md and nearest.json."
+)
+
+
+SUPERVISED = (
+    "Table 2: test accuracy of heads on frozen features. --protocol paper: one linear layer on vectors pooled from the "
+    "mean over layers, Adam, each task's batch, rate and epochs as published, also with poolings that are learned with "
+    "it. --protocol superb: SUPERB's head on stored vectors of every layer, trained as vqpool train does, with the "
+    "default config of each task; its heads stay below --output, and the same command continues them. Dev chooses the "
+    "epoch or step, the rate and VQ-SIF's a; ER is the mean over its five folds. Writes supervised_PROTOCOL.csv, .md "
+    "and .json."
+)
+SUPERVISED_EXAMPLE = (
+    "vqpool benchmark supervised --store feats_ks feats_sid feats_ic feats_er --output results\n"
+    "  vqpool benchmark supervised --protocol superb --lr 1e-2 1e-3 1e-4 --store feats_ks --output results"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    tables = parser.add_subparsers(dest="table", required=True, metavar="TABLE")
+    nearest = _table(
+        tables, "nearest", "Table 1, unsupervised: label of the nearest neighbour", NEAREST, EXAMPLE
+    )
+    nearest.add_argument(
+        "--poolings",
+        nargs="+",
+        metavar="NAME",
+        help="default: all that are not learned and that the stores allow",
+    )
+    nearest.set_defaults(make=_nearest)
+    supervised = _table(
+        tables, "supervised", "Table 2: heads trained on frozen features", SUPERVISED, SUPERVISED_EXAMPLE
+    )
+    supervised.add_argument(
+        "--protocol", choices=("paper", "superb"), default="paper", help="(default: %(default)s)"
+    )
+    supervised.add_argument(
+        "--poolings", nargs="+", metavar="NAME", help="default: all that the stores allow"
+    )
+    supervised.add_argument(
+        "--lr", nargs="+", type=float, metavar="RATE", help="dev chooses one (default: the task's own)"
+    )
+    supervised.add_argument(
+        "--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="(default: 0 1 2)"
+    )
+    supervised.add_argument(
+        "-o",
+        "--override",
+        metavar="OVERRIDE",
+        help="with --protocol superb, for every task: as run_downstream.py's -o, config.* only",
+    )
+    supervised.set_defaults(make=_supervised)
+
+
+def _table(
+    tables: argparse._SubParsersAction, name: str, help: str, description: str, example: str
+) -> argparse.ArgumentParser:
+    parser = tables.add_parser(
+        name,
+        help=help,
+        description=description,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--store", type=Path, nargs="+", required=True, metavar="FOLDER", help="one per task, of one upstream"
+    )
+    parser.add_argument(
+        "--reference", choices=("paper",), help="add the published figures, which are of other corpora"
+    )
+    parser.add_argument(
+        "--layers",
+        action="store_true",
+        help="also every single layer, of the poolings whose vectors are stored",
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where the table goes")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    return args.make(args)
+
+
+def _nearest(args: argparse.Namespace) -> int:
+    from ..tables import stores, table1
+
+    tasks = _tasks(args)
+    names = table1.choose(args.poolings, tasks)
+    _check_names(names)
+    if args.poolings is None:
+        _say_left_out(table1.unsupervised(), names)
+    if args.layers:
+        _check_layers(stores.layered(names, tasks))
+    _make(args.output)
+    with _bar("nearest", table1.steps(tasks, names, args.layers)) as tick:
+        table = table1.make(tasks, names, args.layers, args.reference == "paper", tick)
+    return _finish(table, args.output, "nearest")
+
+
+def _supervised(args: argparse.Namespace) -> int:
+    from .. import pooling
+    from ..runner.config import positive, seeded
+    from ..tables import layers, stores, superb, supervised, table2
+
+    seeds = list(dict.fromkeys(seeded("--seeds", seed) for seed in args.seeds))
+    rates = list(dict.fromkeys(positive("--lr", rate) for rate in args.lr or ())) or None
+    paper = args.protocol == "paper"
+    if args.override and paper:
+        raise InputError(f"-o {args.override!r}: there is no config to override: give --protocol superb.")
+    tasks = _tasks(args)
+    names = (table2 if paper else superb).choose(args.poolings, tasks)
+    _check_names(names)
+    if args.poolings is None and paper:
+        _say_left_out(pooling.methods(), names)
+    single = stores.layered(names, tasks) if args.layers else []
+    if args.layers:
+        _check_layers(single)
+    _make(args.output)
+    scores = len(tasks) * len(names) if paper else sum(len(task.folds) for task in tasks) * len(seeds)
+    with _bar("supervised", scores + len(tasks) * len(single)) as tick:
+        if paper:
+            measured = supervised.measure(tasks, names, rates, seeds, tick)
+        else:
+            work = args.output / "superb"
+            measured = superb.measure(tasks, names, rates, seeds, args.override, work, tick)
+        by_layer = layers.measure(tasks, single, rates, seeds, tick)
+    table = table2.make(measured, by_layer, tasks, seeds, args.reference == "paper")
+    return _finish(table, args.output, f"supervised_{args.protocol}")
+
+
+def _tasks(args: argparse.Namespace) -> list[Task]:
+    from ..store import Store
+    from ..tables import stores
+
+    return stores.tasks({path: Store.open(path) for path in args.store})
+
+
+def _make(output: Path) -> None:
+    """Make the folder for the tables, and see that it takes files, before anything is computed."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=output).close()
+    except OSError as error:
+        raise InputError(
+            f"--output {output}: no folder that can be written to ({error.strerror}): name another."
+        ) from error
+
+
+def _check_names(names: Sequence[str]) -> None:
+    if not names:
+        raise InputError("--store: no pooling is in all of these stores: vqpool extract --poolings.")
+
+
+def _say_left_out(offered: Sequence[str], names: Sequence[str]) -> None:
+    without = [name for name in offered if name not in names]
+    if without:
+        print(
+            f"left out, as they need frames (vqpool extract --frames): {', '.join(without)}", file=sys.stderr
+        )
+
+
+def _check_layers(stored: Sequence[str]) -> None:
+    if not stored:
+        raise InputError(
+            "--layers: of none of the poolings do all stores have vectors: vqpool extract --poolings."
+        )
+
+
+@contextmanager
+def _bar(name: str, total: int) -> Iterator[Callable[[str], None]]:
+    """A progress bar; called with what was done, it goes on by one."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=name, unit="score", leave=False, disable=None) as bar:
+
+        def tick(done: str) -> None:
+            bar.set_postfix_str(done, refresh=False)
+            bar.update()
+
+        yield tick
+
+
+def _finish(table: Table, folder: Path, stem: str) -> int:
+    table.show()
+    print(f"wrote {', '.join(map(str, table.write(folder, stem)))}")
+    return 0

@@ -1,0 +1,135 @@
+"""`vqpool codes`: the code indices of audio files, with times."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+HELP = (
+    "Print the codes of audio files as JSON lines, or store them by OUT's name: .jsonl, .npz (arrays FILE.codes, "
+    "FILE.start and FILE.end) or .ark (Kaldi's, needs kaldiio: columns start, end, codes). Times are in seconds; each "
+    "file is computed by itself."
+)
+EXAMPLE = "vqpool codes one.wav two.flac -u wav2vec2_vq --collapse --out units.jsonl"
+SUFFIXES = (".jsonl", ".npz", ".ark")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", metavar="WAV", help="audio files")
+    parser.add_argument(
+        "-u", "--upstream", default="wav2vec2_vq", help="upstream with codes (default: %(default)s)"
+    )
+    parser.add_argument("-k", "--checkpoint", help="its checkpoint, as for run_downstream.py")
+    parser.add_argument("-g", "--model-config", help="its codebook.yaml, as for run_downstream.py")
+    parser.add_argument("--out", type=Path, help=f"file to write: {', '.join(SUFFIXES)} (default: print)")
+    parser.add_argument("--collapse", action="store_true", help="one entry per run of equal codes")
+    parser.add_argument("--device", help="default: cuda where there is one, else cpu")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..errors import InputError
+    from ..files import whole
+
+    if args.out is not None:
+        if args.out.suffix not in SUFFIXES or not args.out.parent.is_dir():
+            raise InputError(f"{args.out}: name a {', '.join(SUFFIXES)} file in a folder that exists.")
+        if args.out.suffix == ".ark":
+            _require_kaldiio()
+            spaced = [file for file in args.files if file.split() != [file]]
+            if spaced:
+                raise InputError(
+                    f"{spaced[0]!r}: Kaldi's archives take no names with spaces; rename the file."
+                )
+    entries = _entries(args)
+    if args.out is None:
+        for entry in entries:
+            print(json.dumps(entry), flush=True)
+        return 0
+    with whole(args.out) as temporary:
+        _WRITERS[args.out.suffix](entries, temporary)
+    print(f"wrote {args.out}", file=sys.stderr)
+    return 0
+
+
+def _entries(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Per file: its name, the codebooks' sizes, codes [T][G], and start and end of each in seconds."""
+    import torch
+    from tqdm import tqdm
+
+    from ..corpora import audio
+    from ..errors import InputError, unknown_name
+    from ..runner import plugin
+    from . import devices
+
+    plugin.register()
+    known = plugin.upstreams()
+    if args.upstream not in known:
+        raise unknown_name("upstream with codes", args.upstream, known)
+    device = devices.chosen(args.device)
+    options = {"ckpt": args.checkpoint, "model_config": args.model_config, "refresh": False}
+    upstream = known[args.upstream](**options).eval().to(device)
+    seconds = upstream.get_downsample_rates("hidden_states") / audio.SAMPLE_RATE
+    hidden = None if args.out is not None else True
+    for file in tqdm(dict.fromkeys(args.files), unit="file", disable=hidden):
+        samples = torch.from_numpy(audio.read(file)).to(device)
+        try:
+            with torch.no_grad():
+                codes = upstream([samples])["codes"][0].cpu()
+        except InputError as error:
+            raise InputError(f"{file}: {error}") from error
+        runs = torch.ones(len(codes), dtype=torch.int64)
+        if args.collapse:
+            codes, runs = torch.unique_consecutive(codes, dim=0, return_counts=True)
+        ends = runs.cumsum(0)
+        yield {
+            "file": str(file),
+            "sizes": list(upstream.codebook_sizes),
+            "codes": codes.tolist(),
+            "start": [round(frame * seconds, 6) for frame in (ends - runs).tolist()],
+            "end": [round(frame * seconds, 6) for frame in ends.tolist()],
+        }
+
+
+def _write_lines(entries: Iterator[dict[str, Any]], path: Path) -> None:
+    with open(path, "w") as file:
+        file.writelines(f"{json.dumps(entry)}\n" for entry in entries)
+
+
+def _write_npz(entries: Iterator[dict[str, Any]], path: Path) -> None:
+    import numpy as np
+
+    arrays: dict[str, Any] = {}
+    for entry in entries:
+        arrays[f"{entry['file']}.codes"] = np.array(entry["codes"], dtype=np.int64)
+        for key in ("start", "end"):
+            arrays[f"{entry['file']}.{key}"] = np.array(entry[key])
+    with open(path, "wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def _write_ark(entries: Iterator[dict[str, Any]], path: Path) -> None:
+    import kaldiio
+    import numpy as np
+
+    with open(path, "wb") as file:
+        for entry in entries:
+            matrix = np.column_stack([entry["start"], entry["end"], entry["codes"]]).astype(np.float32)
+            kaldiio.save_ark(file, {entry["file"]: matrix})
+
+
+def _require_kaldiio() -> None:
+    import importlib.util
+
+    from ..errors import InputError
+
+    if importlib.util.find_spec("kaldiio") is None:
+        raise InputError(
+            "Kaldi's archives need kaldiio: pip install 's3prl-vqpool[ark]'; or name a .jsonl or .npz."
+        )
+
+
+_WRITERS = {".jsonl": _write_lines, ".npz": _write_npz, ".ark": _write_ark}

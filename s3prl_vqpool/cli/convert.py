@@ -1,0 +1,37 @@
+"""`vqpool convert`: a wav2vec checkpoint of fairseq as S3PRL's converted format, or as safetensors and JSON."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..checkpoints import fairseq
+from ..errors import InputError
+
+HELP = (
+    "Convert a wav2vec 2.0 or vq-wav2vec checkpoint, without fairseq, to S3PRL's converted format (.pt) or to "
+    "safetensors with a JSON file of the configuration beside it, by OUT's name. All of them work as -k."
+)
+EXAMPLE = "vqpool convert wav2vec_small.pt wav2vec_small.safetensors"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", type=Path, metavar="IN", help="fairseq's file, or one that S3PRL converted")
+    parser.add_argument("output", type=Path, metavar="OUT", help="file to write: .pt, .ckpt or .safetensors")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.output.suffix not in (".pt", ".ckpt", ".safetensors"):
+        raise InputError(f"{args.output}: name it .safetensors, or .pt or .ckpt for S3PRL's format.")
+    checkpoint = fairseq.load(args.input)
+    if args.output.exists() and args.output.samefile(args.input):
+        raise InputError(f"{args.output}: is the input; name another file.")
+    try:
+        written = fairseq.save(checkpoint, args.output)
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"{args.output}: cannot be written ({' '.join(str(error).split())[:200]})."
+        ) from error
+    numbers = sum(tensor.numel() for tensor in checkpoint.model_weight.values())
+    print(f"wrote {' and '.join(map(str, written))}: {numbers:,} numbers")
+    return 0

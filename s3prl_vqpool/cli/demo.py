@@ -1,0 +1,77 @@
+"""`vqpool demo`: the main job on the embedded corpus and the embedded upstream, VQ-LP beside mean."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from ..corpora import synthetic
+from ..errors import InputError
+from ..runner.plugin import folder
+
+HELP = "Train and evaluate keyword spotting through S3PRL's runner on synthesised speech: VQ-LP beside mean."
+EXAMPLE = "vqpool demo --out demo"
+POOLINGS = ("VQ-LP", "mean")
+
+_ACCURACY = re.compile(r"^test acc: ([\d.]+)$", re.MULTILINE)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for corpus and experiments")
+    parser.add_argument(
+        "--upstream", default="wav2vec2_vq_tiny", help="an upstream with codes (default: %(default)s)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    out = args.out.resolve()
+    datarc = synthetic.synthesise(out / "corpora", ("ks",))["ks"]
+    accuracies = {name: _train_and_evaluate(name, args.upstream, out / name, datarc) for name in POOLINGS}
+    print(f"\nkeyword spotting, 12 classes, synthesised speech, -u {args.upstream}, test accuracy:")
+    for name, accuracy in accuracies.items():
+        print(f"  {name:8}{100 * accuracy:6.2f} %")
+    return 0
+
+
+def _train_and_evaluate(pooling: str, upstream: str, expdir: Path, datarc: dict[str, str]) -> float:
+    """Test accuracy of a head trained with ``pooling``; what an earlier run has finished is not done again."""
+    settings = {
+        **{f"config.downstream_expert.datarc.{key}": value for key, value in datarc.items()},
+        "config.downstream_expert.modelrc.pooling": pooling,
+    }
+    override = ",,".join(f"{key}={value}" for key, value in settings.items())
+    config = folder("configs") / "demo_ks.yaml"
+    _runner(
+        "-m",
+        "train",
+        "-p",
+        str(expdir),
+        "-u",
+        upstream,
+        "-d",
+        "vqpool_ks",
+        "-c",
+        str(config),
+        "-o",
+        override,
+        "-a",
+    )
+    output = _runner("-m", "evaluate", "-e", str(expdir / "dev-best.ckpt"))
+    found = _ACCURACY.search(output)
+    if found is None:
+        raise RuntimeError(f"run_downstream.py -m evaluate printed no test accuracy:\n{output}")
+    return float(found[1])
+
+
+def _runner(*argv: str) -> str:
+    """Run run_downstream.py in a process of its own, its progress on this terminal; what it printed."""
+    print(f"$ run_downstream.py {' '.join(argv)}", flush=True)
+    command = [sys.executable, "-W", "ignore", "-m", "s3prl_vqpool.runner.run_downstream", *argv]
+    finished = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    print(finished.stdout, end="", flush=True)
+    if finished.returncode:
+        raise InputError(f"the demo stopped: run_downstream.py ended with exit code {finished.returncode}.")
+    return finished.stdout

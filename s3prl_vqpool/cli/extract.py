@@ -1,0 +1,81 @@
+"""`vqpool extract`: the features of a downstream's corpus, once."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+HELP = (
+    "Run the upstream once over every utterance of a downstream's corpus, and keep codes and pooled vectors of "
+    "every layer. Killed or interrupted, the same command continues. Several processes: torchrun "
+    "--nproc_per_node N -m s3prl_vqpool extract ..."
+)
+EXAMPLE = "vqpool extract -u wav2vec2_vq -d vqpool_ks -c my.yaml --store feats/ --poolings VQ-LP mean"
+
+POOLINGS = ("VQ-LP", "mean", "AP")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-u", "--upstream", required=True, help="an upstream with codes: vqpool list upstreams"
+    )
+    parser.add_argument(
+        "-k", "--upstream_ckpt", metavar="CKPT", help="its checkpoint, as run_downstream.py's -k"
+    )
+    parser.add_argument("-g", "--upstream_model_config", metavar="FILE", help="as run_downstream.py's -g")
+    parser.add_argument("-d", "--downstream", required=True, help="whose corpus: vqpool list downstreams")
+    parser.add_argument("-c", "--config", help="the downstream's config (default: its own)")
+    parser.add_argument(
+        "-o", "--override", metavar="OVERRIDE", help="as run_downstream.py's -o, config.* only"
+    )
+    parser.add_argument("--store", type=Path, required=True, metavar="FOLDER", help="where the features go")
+    parser.add_argument(
+        "--poolings", nargs="+", default=POOLINGS, metavar="NAME", help=f"default: {' '.join(POOLINGS)}"
+    )
+    parser.add_argument("--frames", action="store_true", help="keep the frames too, averaged over layers")
+    parser.add_argument("--device", help="default: cuda where there is one, else cpu")
+    parser.add_argument(
+        "--dtype", choices=("float16", "float32"), default="float32", help="(default: %(default)s)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    import torch
+
+    from ..errors import unknown_name
+    from ..runner import plugin
+    from ..runner.config import read
+    from ..store import manifest, rows
+    from ..store.extract import extract
+    from . import devices
+
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    plugin.register()
+    if args.upstream not in plugin.upstreams():
+        raise unknown_name("upstream with codes", args.upstream, plugin.upstreams())
+    if args.downstream not in plugin.downstreams():
+        raise unknown_name("downstream", args.downstream, plugin.downstreams())
+    poolings = manifest.checked(args.poolings)
+    config = read(args.downstream, args.config, args.override)
+    device = devices.chosen(args.device)
+    listing = rows.listing(args.downstream, config)
+    entry = plugin.upstreams()[args.upstream]
+    upstream = entry(ckpt=args.upstream_ckpt, model_config=args.upstream_model_config, refresh=False)
+    upstream.eval().to(device)
+    with torch.no_grad():
+        states = upstream([torch.zeros(16000, device=device)])["hidden_states"]
+    options = {
+        "upstream": args.upstream,
+        "ckpt": args.upstream_ckpt,
+        "upstream_model_config": args.upstream_model_config,
+        "downstream": args.downstream,
+        "datarc": config["downstream_expert"]["datarc"],
+        "poolings": poolings,
+        "frames": args.frames,
+        "dtype": args.dtype,
+    }
+    wanted = manifest.describe(options, upstream, states, listing, device)
+    if extract(upstream, listing, wanted, args.store, device, rank, world):
+        print(f"{args.store} is complete: vqpool store info {args.store}")
+    return 0

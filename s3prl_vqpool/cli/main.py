@@ -1,0 +1,69 @@
+"""`vqpool VERB ...`: everything that is not S3PRL's own run_downstream.py."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+
+from .. import __version__
+from ..errors import InputError, report
+
+#: Each verb is the module of that name in `commands`, imported when it is called: `doctor` has to run where
+#: what the others need is missing.
+VERBS = {
+    "doctor": "say whether the main job can run here, and why not",
+    "list": "list the upstreams, downstreams and poolings",
+    "synthesise": "make the embedded corpora",
+    "demo": "run the main job on them, VQ-LP beside mean",
+    "convert": "convert a checkpoint of fairseq, without fairseq",
+    "extract": "extract a corpus's features once into a store",
+    "store": "look at a store of features, or check it",
+    "train": "train heads on a store, all learning rates and poolings at once",
+    "kmeans": "fit codebooks on an upstream without a quantizer",
+    "codes": "print or store the codes of audio files",
+    "benchmark": "make a table of the paper from stores",
+    "submit": "check test predictions and zip them for the SUPERB leaderboard",
+}
+EXAMPLE = "vqpool doctor --ks speech_commands_v0.01 speech_commands_test_set_v0.01"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb; exit code 2 for a mistake in the input, 1 for a failure, 130 when interrupted."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(
+        prog="vqpool",
+        description="Vector-quantization pooling (arXiv 2304.03940) for S3PRL and SUPERB. "
+        "Training and evaluation are S3PRL's: run_downstream.py --help.",
+        epilog=f"example:\n  {EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"s3prl-vqpool {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, text in VERBS.items():
+        verb = verbs.add_parser(
+            name, help=text, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        )
+        if name in argv[:1]:
+            module = importlib.import_module(f".{name}", __package__)
+            verb.description, verb.epilog = module.HELP, f"example:\n  {module.EXAMPLE}"
+            module.add_arguments(verb)
+            verb.set_defaults(run=module.run)
+    args = parser.parse_args(argv)
+    try:
+        code = args.run(args)
+        sys.stdout.flush()
+        return code
+    except InputError as error:
+        return report(error)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `vqpool ... | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

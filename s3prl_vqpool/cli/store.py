@@ -1,0 +1,77 @@
+"""`vqpool store info`, `vqpool store verify`, `vqpool store add-pooling`."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..store import Store
+
+HELP = (
+    "Say what a store of features holds, check its bytes against the hashes that were written with them, or add the "
+    "vectors of further poolings to it, also of those that need training statistics (VQ-GP, VQ-BP, VQ-SIF)."
+)
+EXAMPLE = "vqpool store add-pooling feats/ VQ-BP VQ-GP"
+
+ACTIONS = {
+    "info": "say what it holds",
+    "verify": "check its bytes",
+    "add-pooling": "add vectors: from stored frames where the upstream has one layer, else the upstream runs again; "
+    "killed or interrupted, the same command continues",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, text in ACTIONS.items():
+        action = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
+        action.add_argument("store", type=Path, metavar="FOLDER", help="what vqpool extract --store wrote")
+        if name == "add-pooling":
+            action.add_argument("names", nargs="+", metavar="NAME", help="poolings with a weight per frame")
+            action.add_argument("--a", type=float, help="VQ-SIF's smoothing (default: 1e-3)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what was found; 1 where `verify` finds damage."""
+    from ..store import Store
+    from ..store.verify import damaged, files, info, without_hash
+
+    store = Store.open(args.store)
+    if args.action == "add-pooling":
+        return _add(store, args.names, args.a)
+    if args.action == "info":
+        for line in info(store):
+            print(line)
+        return 0
+    lines = list(damaged(store))
+    for line in lines:
+        print(line)
+    count = files(store)
+    print(
+        f"{len(lines)} of {count} files damaged" if lines else f"all {count} files are as they were written"
+    )
+    if without_hash(store):
+        print("not checked: the indexes, of which done.json has no hash; the same vqpool extract adds it")
+    return int(bool(lines))
+
+
+def _add(store: Store, names: list[str], a: float | None) -> int:
+    from ..errors import InputError
+    from ..pooling.api import SIF_A
+    from ..pooling.registry import method_of
+    from ..store import manifest
+    from ..store.add import add
+
+    names = manifest.checked(names, statistics=True)
+    if a is not None and not any("a" in method_of(name)[0].options for name in names):
+        raise InputError(f"--a {a:g}: none of {', '.join(names)} takes it; leave it out.")
+    if a is not None and not 0 < a < math.inf:
+        raise InputError(f"--a {a:g}: expected a positive number, such as 1e-3.")
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if add(store, names, SIF_A if a is None else a, rank, world):
+        print(f"{store.folder} has {', '.join(names)}: vqpool store info {store.folder}")
+    return 0

@@ -1,0 +1,71 @@
+"""`vqpool train`: heads on a store's pooled vectors, all learning rates and poolings at once."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..trainer.batched import Run
+
+HELP = (
+    "Train SUPERB's head on stored vectors, for every pooling and learning rate at once. EXP/POOLING/lr=RATE is an "
+    "experiment of S3PRL's: run_downstream.py evaluates its dev-best.ckpt from audio, and can resume it. Killed or "
+    "interrupted, the same command continues."
+)
+EXAMPLE = (
+    "vqpool train -d vqpool_ks --store feats/ --pooling VQ-LP mean --lr 1e-1 1e-2 1e-3 1e-4 1e-5 -p exp/"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-d", "--downstream", required=True, help="that the store was extracted for")
+    parser.add_argument("--store", type=Path, required=True, metavar="FOLDER", help="from vqpool extract")
+    parser.add_argument("--pooling", nargs="+", metavar="NAME", help="default: the config's")
+    parser.add_argument("--lr", nargs="+", type=float, metavar="RATE", help="default: the config's")
+    parser.add_argument("-p", "--expdir", type=Path, required=True, metavar="EXP", help="where the runs go")
+    parser.add_argument(
+        "-c", "--config", help="the downstream's config (default: its own, with the store's corpus)"
+    )
+    parser.add_argument(
+        "-o", "--override", metavar="OVERRIDE", help="as run_downstream.py's -o, config.* only"
+    )
+    parser.add_argument("--seed", type=int, default=1337, help="(default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..errors import InputError, unknown_name
+    from ..runner import plugin
+    from ..runner.config import modelrc_of, positive, rate_of, read, seeded
+    from ..store import Store, manifest
+    from ..trainer import train
+
+    plugin.register()
+    if args.downstream not in plugin.downstreams():
+        raise unknown_name("downstream", args.downstream, plugin.downstreams())
+    store = Store.open(args.store)
+    if args.downstream != store.manifest["downstream"]:
+        raise InputError(
+            f"-d {args.downstream}: {args.store} was extracted for {store.manifest['downstream']}."
+        )
+    config = read(args.downstream, args.config, args.override, store.manifest["datarc"])
+    poolings = manifest.checked(args.pooling or [str(modelrc_of(config)["pooling"])], statistics=True)
+    rates = list(dict.fromkeys(positive("--lr", rate) for rate in args.lr or ())) or [rate_of(config)]
+    seed = seeded("--seed", args.seed)
+    runs = train(store, args.downstream, config, poolings, rates, args.expdir, seed)
+    for each in runs:
+        print(_summary(each))
+    return 0
+
+
+def _summary(run: Run) -> str:
+    """The best score on dev, the one on test at that step, and the checkpoint."""
+    from ..trainer.runs import best, name_of
+
+    rate = name_of(run.config["optimizer"]["lr"])
+    step, dev, test = best(run) or (0, 0.0, 0.0)
+    if not dev:
+        return f"{run.pooling:20} lr={rate:8} dev never evaluated, or 0"
+    figures = f"dev {dev:7.2%}  test {test:7.2%}  step {step:>7}"
+    return f"{run.pooling:20} lr={rate:8} {figures}  {run.folder / 'dev-best.ckpt'}"

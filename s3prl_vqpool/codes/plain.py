@@ -1,0 +1,42 @@
+"""Any upstream of S3PRL by its name, its checkpoint checked before S3PRL unpickles it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .. import checkpoints
+from ..checkpoints import fairseq
+from ..errors import InputError, unknown_name
+
+
+def plain_upstream(name: str, checkpoint: str | None = None, refresh: bool = False) -> Any:
+    """An upstream of S3PRL, by its name on `s3prl.hub`.
+
+    Raises:
+        InputError: S3PRL has no such upstream, it fails to load, or the checkpoint file names code.
+    """
+    from s3prl import hub
+
+    known = {key: entry for key, entry in vars(hub).items() if _is_upstream(key, entry)}
+    if name not in known:
+        raise unknown_name("upstream of S3PRL", name, known, full_list=False)
+    if checkpoint is not None and "://" not in checkpoint and Path(checkpoint).is_file():
+        fairseq.check(checkpoint)
+    elif checkpoint is not None and ":" in checkpoint:
+        local = f"{name.removesuffix('_url')}_local"
+        checkpoints.fetch(checkpoint, refresh, local, fairseq.check)
+        refresh = False  # S3PRL takes the copy that was checked
+    try:
+        return known[name](refresh=refresh, **({} if checkpoint is None else {"ckpt": checkpoint}))
+    except InputError:
+        raise
+    except (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError, RuntimeError,
+            TypeError, ValueError) as error:  # fmt: skip
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        given = "" if checkpoint is None else f" of {checkpoint}"
+        raise InputError(f"S3PRL's upstream {name}{given} cannot be loaded ({reason}).") from error
+
+
+def _is_upstream(name: str, entry: object) -> bool:
+    return not name.startswith("_") and getattr(entry, "__module__", "").endswith("hubconf")

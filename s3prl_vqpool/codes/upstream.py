@@ -1,0 +1,158 @@
+"""What every upstream with codes shares: one forward gives hidden states and codes, and publishes the codes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import pooling
+from ..errors import InputError
+from ..pooling import Counts
+from .handover import Codes, mask_padding, publish
+
+
+class Result(dict[str, Any]):
+    """An upstream's result that also answers to the poolings with weights (`-s vq_lp`), computed when asked for."""
+
+    def __init__(self, values: dict[str, Any], weighted: Callable[[pooling.Method], list[Tensor]]) -> None:
+        super().__init__(values)
+        self._weighted = weighted
+
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(key) or selected_pooling(str(key)) is not None
+
+    def __missing__(self, key: str) -> list[Tensor]:
+        method = selected_pooling(key)
+        if method is None:
+            raise KeyError(key)
+        return self._weighted(method)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        try:
+            return self[key]
+        except KeyError:
+            return default
+
+
+def selected_pooling(selection: str) -> pooling.Method | None:
+    """The pooling with a weight per frame that a feature selection (S3PRL's `-s`) names, if it names one."""
+    names = [name for name in pooling.methods() if pooling.method(name).kind == "weights"]
+    folded = {name.lower().replace("-", "_"): name for name in names}
+    name = folded.get(selection.lower().replace("-", "_"))
+    return pooling.method(name) if name else None
+
+
+class WithCodes:
+    """Mixin in front of an S3PRL ``UpstreamBase``: adds ``codes`` and ``code_lengths`` to its result.
+
+    A class that uses it sets ``codebook_sizes`` and defines `code_lengths` and `quantize`. Hidden states are
+    those of the class behind it, untouched.
+
+    Result of a call with wavs, a list of B float [samples] tensors at 16 kHz:
+        hidden_states: as the plain upstream gives them.
+        codes: int64 [B, T, G], -1 beyond ``code_lengths``.
+        code_lengths: int64 [B], frames that the audio really has.
+        vq_lp, vq_squash_and, ...: hidden states whose mean over the frames that S3PRL's Featurizer keeps is the
+            VQ-pooled vector: frame t times ``F * w_t``, with F such frames and the pooling's weights w. So
+            `-s vq_lp` turns any mean-pooling head of S3PRL into a VQ-pooled one. What needs training
+            statistics takes those of `use_statistics`.
+    """
+
+    codebook_sizes: tuple[int, ...]
+    #: Training counts for the selections that need them.
+    counts: Counts | None = None
+    #: Frames that the shortest usable utterance has.
+    min_frames = 1
+    #: Samples of each utterance of the batch at hand.
+    samples: Sequence[int] = ()
+
+    def code_lengths(self, samples: Sequence[int]) -> list[int]:
+        """Real frames of utterances with so many samples; below 1 where an utterance is too short."""
+        raise NotImplementedError
+
+    def quantize(self, result: dict[str, Any]) -> Tensor:
+        """Code indices of the forward pass that has just given ``result``: int64 [B, >= T, G]."""
+        raise NotImplementedError
+
+    def without_padding(self) -> AbstractContextManager[None] | None:
+        """While entered, no number of an utterance depends on its batch; None where that takes equal lengths."""
+        return None
+
+    def __call__(self, wavs: list[Tensor], *args: Any, **kwargs: Any) -> dict[str, Any]:
+        publish(None)
+        self.samples = samples = [len(wav) for wav in wavs]
+        lengths = self.code_lengths(samples)
+        for index, length in enumerate(lengths):
+            if length < self.min_frames:
+                raise InputError(
+                    f"Utterance {index} of the batch has {samples[index]} samples, too short for "
+                    f"{self.min_frames} frame(s) of {type(self).__module__.split('.')[-2:][0]}: leave it out."
+                )
+        result = super().__call__(wavs, *args, **kwargs)  # type: ignore[misc]
+        frames = result["hidden_states"][0].size(1)
+        indices = self.quantize(result)[:, :frames]
+        result["code_lengths"] = torch.tensor(lengths, device=indices.device).clamp(max=frames)
+        result["codes"] = mask_padding(indices, result["code_lengths"])
+        rate = self.get_downsample_rates("hidden_states")  # type: ignore[attr-defined]
+        kept = tuple(min(round(n / rate), frames) for n in samples)
+        codes = Codes(result["codes"], result["code_lengths"], self.codebook_sizes, kept)
+        publish(codes)
+        return Result(result, lambda method: self._weighted(method, codes, result["hidden_states"]))
+
+    def _weighted(
+        self, method: pooling.Method, codes: Codes, hidden_states: Sequence[Tensor]
+    ) -> list[Tensor]:
+        if method.needs_statistics and self.counts is None:
+            raise InputError(
+                f"-s {method.name} needs training statistics: give them with -g, such as the "
+                f"pooling_statistics.safetensors of an experiment with pooling {method.name} on this upstream."
+            )
+        kept = codes.lengths.new_tensor(codes.frames)
+        real = torch.minimum(codes.lengths, kept)
+        weights = pooling.weights(
+            method.name, codes.indices, real, counts=self.counts if method.needs_statistics else None
+        )
+        scale = weights * kept[:, None]  # [B, T]
+        return [states * scale[:, :, None].to(states.dtype) for states in hidden_states]
+
+    def use_statistics(self, path: str | None) -> None:
+        """Take training counts from a file (S3PRL's `-g`); InputError where they are another upstream's."""
+        if path is not None:
+            self.counts = Counts.load(path, self.identity())
+
+    def identity(self) -> dict[str, object]:
+        """Whose codes these are, for statistics of them: the kind of upstream and its `fingerprint`."""
+        return {"upstream": type(self).__module__.split(".")[-2:][0], "weights": self.fingerprint()}
+
+    def fingerprint(self) -> str:
+        """`hash_of` the weights that hidden states and codes depend on."""
+        return hash_of(self.fingerprinted())
+
+    def fingerprinted(self) -> dict[str, Tensor]:
+        """Tensors that `fingerprint` covers."""
+        return self.state_dict()  # type: ignore[attr-defined]
+
+
+def hash_of(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 of an upstream's weights, by which codebooks, statistics and stores know it again."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        if name.endswith("._pseudo_wavs"):
+            continue  # noise that S3PRL's preprocessor (mel, linear) draws anew and takes only shapes from
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def convolved_lengths(samples: Sequence[int], layers: Sequence[Any]) -> list[int]:
+    """Frames that S3PRL's convolutional feature extractor (its ``conv_layers``) makes of so many samples each."""
+    lengths = list(samples)
+    for layer in layers:
+        (kernel,), (stride,) = layer[0].kernel_size, layer[0].stride
+        lengths = [(length - kernel) // stride + 1 for length in lengths]
+    return lengths

@@ -1,0 +1,5 @@
+"""The embedded corpora: speech synthesised with espeak-ng, laid out as the four that SUPERB uses."""
+
+from .record import SIZES, synthesise
+
+__all__ = ["SIZES", "synthesise"]

@@ -1,0 +1,177 @@
+"""The YAML config of an experiment, as S3PRL has it: found, read, overridden, and its sections checked."""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import InputError, unknown_name
+from . import plugin
+
+#: How the keys of `datarc` end that say which corpus it is; the others say how it is read.
+_CORPUS = ("root", "path", "meta_data", "classes", "labels", "test_fold", "valid_ratio")
+
+
+def find(downstream: str, given: str | None) -> Path:
+    """The config of a downstream: ``given`` (`-c`), or its default; it can be read and has the runner's sections.
+
+    Raises:
+        InputError: no such file, not YAML, or a section is missing.
+    """
+    if given:
+        path = Path(given)
+    elif downstream in plugin.downstreams():
+        path = plugin.default_config(downstream)
+    else:
+        path = Path("downstream") / downstream / "config.yaml"  # where S3PRL looks
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        hint = (
+            ""
+            if given
+            else " S3PRL's wheel carries no configs: take it from S3PRL's repository, and give it with -c."
+        )
+        raise InputError(f"{path}: cannot read this config ({error.strerror}).{hint}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not YAML ({' '.join(str(error).split())}).") from error
+    sections = content if isinstance(content, dict) else {}
+    missing = [key for key in ("runner", "optimizer", "downstream_expert") if key not in sections]
+    if missing:
+        raise InputError(f"{path}: not a config for this runner, it has no {', '.join(missing)}.")
+    return path
+
+
+def check_override(option: str) -> None:
+    """InputError unless ``option`` is one that S3PRL's `-o` understands (s3prl/utility/helper.py: override)."""
+    key, *value = option.split("=")
+    first, *rest = key.strip().split(".")
+    if (
+        len(value) != 1
+        or not all(rest)
+        or len(rest) not in {"args": (1,), "config": range(1, 9)}.get(first, ())
+    ):
+        raise InputError(
+            f"-o {option!r}: expected config.SECTION.KEY=VALUE or args.KEY=VALUE, several joined by ',,' "
+            "(S3PRL allows no '=' in a value)."
+        )
+
+
+def read(
+    downstream: str, given: str | None, override: str | None, datarc: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The config of a downstream with `-o` applied, for commands that do not go through S3PRL's runner.
+
+    Args:
+        datarc: where no config is ``given``, what of it names the corpus goes into the default config's `datarc`.
+
+    Raises:
+        InputError: as `find`; or an option that is not ``config.SECTION.KEY=VALUE``.
+    """
+    config = yaml.safe_load(find(downstream, given).read_text())
+    if given is None and datarc:
+        named = {key: value for key, value in datarc.items() if key.endswith(_CORPUS)}
+        config["downstream_expert"]["datarc"].update(named)
+    for option in override.split(",,") if override else ():
+        check_override(option.strip())
+        if not option.strip().startswith("config."):
+            raise InputError(f"-o {option!r}: only config.SECTION.KEY=VALUE means something here.")
+        apply(option, config)
+    return config
+
+
+def apply(option: str, config: dict[str, Any]) -> None:
+    """Set in ``config`` what a checked ``config.SECTION.KEY=VALUE`` says; InputError below what is no section."""
+    name, value = (part.strip() for part in option.split("="))
+    _, *sections, last = name.split(".")
+    section = config
+    for each in sections:
+        section = section.setdefault(each, {})
+        if not isinstance(section, dict):
+            raise InputError(f"-o {option!r}: {each} is no section of the config.")
+    section[last] = _value(value)
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+class Section(dict[str, Any]):
+    """A section of the config; a missing key is an InputError, and so is one that is not ``known``."""
+
+    def __init__(self, name: str, values: dict[str, Any], known: Sequence[str] | None = None) -> None:
+        if not isinstance(values, dict):
+            raise InputError(f"{name}: expected a section with keys, but got {values!r}.")
+        super().__init__(values)
+        self.name = name
+        for key in values:
+            if known is not None and key not in known:
+                raise unknown_name(f"key in {name}:", key, known)
+
+    def __missing__(self, key: str) -> Any:
+        raise InputError(
+            f"{self.name} has no {key!r}: add it to the config, or give -o {self.name}.{key}=VALUE."
+        )
+
+    def whole(self, key: str, least: int = 1) -> int:
+        """The whole number under ``key``; InputError for anything else, or one below ``least``."""
+        value = self[key]
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < least or value % 1:
+            raise InputError(
+                f"{self.name}.{key}: expected a whole number from {least} up, but got {value!r}."
+            )
+        return int(value)
+
+    def positive(self, key: str) -> float:
+        """The number above 0 under ``key`` (YAML takes 1e-4 for text); InputError for anything else."""
+        value = self[key]
+        try:
+            number = float("nan" if isinstance(value, bool) else value)
+        except (TypeError, ValueError):
+            number = float("nan")
+        if not number > 0:
+            raise InputError(f"{self.name}.{key}: expected a number above 0, but got {value!r}.")
+        return number
+
+
+def runner_section(config: dict[str, Any]) -> Section:
+    """The section `runner`; InputError unless its numbers are above 0, and those of steps whole."""
+    section = Section("config.runner", config["runner"])
+    for key in ("total_steps", "gradient_accumulate_steps", "log_step", "eval_step", "save_step", "max_keep"):
+        section.whole(key)
+    section.positive("gradient_clipping")
+    return section
+
+
+def modelrc_of(config: dict[str, Any]) -> Section:
+    """The section of the head; InputError where there is none."""
+    expert = Section("config.downstream_expert", config["downstream_expert"])
+    return Section("config.downstream_expert.modelrc", expert["modelrc"])
+
+
+def rate_of(config: dict[str, Any]) -> float:
+    """The learning rate; InputError unless it is a positive number."""
+    return positive("config.optimizer.lr", Section("config.optimizer", config["optimizer"])["lr"])
+
+
+def positive(name: str, value: Any) -> float:
+    """``value`` as it is; InputError, which says what ``name`` has it, unless it is a positive number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        hint = " (1e-4 is text in YAML: write 1.0e-4)" if isinstance(value, str) else ""
+        raise InputError(f"{name} {value!r}: expected a positive number, such as 1.0e-3{hint}.")
+    return value
+
+
+def seeded(option: str, seed: int) -> int:
+    """``seed`` as it is; InputError unless S3PRL's runner, which gives it to numpy, would take it."""
+    if not 0 <= seed < 2**32:
+        raise InputError(f"{option} {seed}: expected a whole number from 0 to {2**32 - 1}.")
+    return seed

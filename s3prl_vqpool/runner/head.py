@@ -1,0 +1,123 @@
+"""Linear heads: SUPERB's (projector, pooling, linear) and the paper's (pooling, linear)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import pooling
+from ..codes.handover import Codes
+from ..errors import unknown_name
+from ..pooling import Counts, LinearMap
+from ..pooling.registry import method_of
+from .config import Section
+
+
+class Pooled(nn.Module):
+    """Pooling, and a linear layer to the classes; by itself the paper's head (arXiv 2304.03940, section 4).
+
+    Parameter names are those of S3PRL's `UtteranceLevel` (s3prl/downstream/model.py), so that its checkpoints
+    with mean pooling load here.
+
+    Args:
+        input_dim: D, size of a frame.
+        output_dim: number of logits.
+        name: one of `poolings()`; case, `-` and `_` do not matter.
+        options: further arguments of `pooling.build`, such as VQ-SIF's ``a``.
+        projected_dim: size of a pooled frame at the linear layer, where a projector comes between.
+
+    Raises:
+        InputError: an unknown pooling, or an option that it does not take.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        name: str,
+        options: Mapping[str, Any] | None = None,
+        projected_dim: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.method, self.over_all_frames = method_of(name)
+        self.pooling = pooling.build(self.method.name, input_dim, **_checked(self.method, options))
+        linear = nn.Linear(projected_dim or self.method.output_dim(input_dim), output_dim)
+        self.post_net = nn.ModuleDict({"linear": linear})
+
+    def pool(self, frames: Tensor, lengths: Tensor, codes: Codes | None) -> Tensor:
+        """[B, E] of frames [B, T, D] with ``lengths`` [B].
+
+        ``codes`` say which frames are real, also to methods that do not look at the indices; `mean` alone
+        takes all of ``lengths``, as S3PRL does.
+        """
+        if self.over_all_frames or codes is None:
+            return self.pooling(frames, lengths)
+        steps = min(frames.size(1), codes.indices.size(1))
+        real = torch.minimum(codes.lengths.to(lengths.device), lengths)
+        return self.pooling(frames[:, :steps], real, codes.indices[:, :steps].to(frames.device))
+
+    def forward(self, frames: Tensor, lengths: Tensor, codes: Codes | None) -> Tensor:
+        """Logits [B, C]."""
+        return self.post_net["linear"](self.pool(frames, lengths, codes))
+
+
+#: How each option in a config's `pooling_options` is read.
+_READ = {"a": Section.positive, "hidden": Section.whole}
+
+
+def _checked(method: pooling.Method, options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """`pooling_options` of a config: numbers that the method takes."""
+    section = Section("pooling_options", {} if options is None else options)  # type: ignore[arg-type]
+    taken = [option for option in method.options if option in _READ]
+    for option in section:
+        if option not in taken:
+            raise unknown_name(f"option of pooling {method.name}:", option, taken or ["none"])
+    return {option: _READ[option](section, option) for option in section}
+
+
+class SuperbHead(nn.Module):
+    """SUPERB's linear head: projector D -> P, pooling, linear layer to the classes.
+
+    Everything is linear but the learned poolings. Whitening and SoftDecay are fitted on vectors of the
+    upstream's own dimension, so they come before the projector; all other poolings after it, as in S3PRL.
+
+    Args:
+        upstream_dim: D.
+        projector_dim: P, 256 in SUPERB.
+        output_dim: number of logits.
+        name, options: as for `Pooled`.
+    """
+
+    def __init__(
+        self,
+        upstream_dim: int,
+        projector_dim: int,
+        output_dim: int,
+        name: str,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.projector = nn.Linear(upstream_dim, projector_dim)
+        self.pools_first = method_of(name)[0].kind == "vector"
+        if self.pools_first:
+            self.model = Pooled(upstream_dim, output_dim, name, options, projector_dim)
+        else:
+            self.model = Pooled(projector_dim, output_dim, name, options)
+
+    def logits(self, frames: Tensor, lengths: Tensor, codes: Codes | None) -> Tensor:
+        """[B, C] of hidden states [B, T, D] with ``lengths`` [B] and the batch's codes."""
+        if self.pools_first:
+            return self.model.post_net["linear"](self.projector(self.model.pool(frames, lengths, codes)))
+        return self.model(self.projector(frames), lengths, codes)
+
+    @property
+    def lacks_statistics(self) -> bool:
+        """Whether the pooling needs training statistics and has none yet."""
+        return self.model.method.needs_statistics and not self.model.pooling.has_statistics
+
+    def set_statistics(self, statistics: Counts | LinearMap) -> None:
+        """Give the pooling its training statistics; they are buffers, so every checkpoint carries them."""
+        self.model.pooling.set_statistics(statistics)  # type: ignore[operator]

@@ -1,0 +1,107 @@
+"""S3PRL's runner: the config checked, training statistics before step 1, and several processes that end."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import suppress
+from typing import Any
+
+from s3prl.downstream import runner as s3prl_runner
+from s3prl.utility.helper import is_leader_process
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ..errors import InputError, unknown_name
+from .config import runner_section
+from .expert import UtteranceExpert
+
+
+class _Trained(Exception):
+    """A process other than the first has made all steps."""
+
+
+class Runner(s3prl_runner.Runner):
+    """`s3prl.downstream.runner.Runner`; its training, evaluation and inference are S3PRL's.
+
+    With several processes, S3PRL counts steps in the first one only, so the others would train on until they
+    fail for want of the first; here they stop after the last step. Evaluation, which the first one does alone,
+    goes past DistributedDataParallel, so that it asks nothing of the others.
+
+    Raises:
+        InputError: a value in the config's runner or optimizer section that S3PRL cannot use, a layer (`-l`)
+            that the upstream has not, or a checkpoint (`-i`, `-e`) of other modules.
+    """
+
+    def __init__(self, args: argparse.Namespace, config: dict[str, Any]) -> None:
+        if args.mode == "train":
+            runner_section(config)
+        super().__init__(args, config)
+
+    def train(self) -> None:
+        """Give the pooling its training statistics where it needs them, then S3PRL's training."""
+        expert = _bare(self.downstream.model)
+        if isinstance(expert, UtteranceExpert):
+            splits = expert.corpus.splits if expert.corpus else {}
+            for split in self.config["runner"].get("eval_dataloaders", ()):
+                if split not in splits:
+                    raise unknown_name("split in config.runner.eval_dataloaders:", split, splits)
+            expert.prepare(_bare(self.upstream.model), _bare(self.featurizer.model))
+        with suppress(_Trained):
+            super().train()
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """S3PRL's evaluation, on the modules themselves."""
+        wrapped = [entry.model for entry in self.all_entries]
+        for entry in self.all_entries:
+            entry.model = _bare(entry.model)
+        try:
+            return super().evaluate(*args, **kwargs)
+        finally:
+            for entry, model in zip(self.all_entries, wrapped):
+                entry.model = model
+
+    def _load_weight(self, model: Any, name: str) -> None:
+        try:
+            super()._load_weight(model, name)
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            mismatch = " ".join(str(error).strip().splitlines()[:2][-1].split())[:200]
+            raise InputError(
+                f"{self.args.init_ckpt}: its {name} does not fit what is asked for here ({mismatch}); take the "
+                "upstream, -s, -l, downstream and modelrc that it was trained with."
+            ) from error
+
+    def _get_featurizer(self) -> Any:
+        try:
+            return super()._get_featurizer()
+        except IndexError as error:
+            layer = self.args.upstream_layer_selection
+            raise InputError(f"-l {layer}: the upstream {self.args.upstream} has no such layer.") from error
+
+    def _get_optimizer(self, model_params: list[nn.Module]) -> Any:
+        try:
+            optimizer = super()._get_optimizer(model_params)
+        except InputError:
+            raise
+        except (NameError, AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"config.optimizer {self.config['optimizer']} is of no use: {error}.") from error
+        if not is_leader_process():
+            self._stop_after_last_step(optimizer)
+        return optimizer
+
+    def _stop_after_last_step(self, optimizer: Any) -> None:
+        left = self.config["runner"]["total_steps"] - self.init_ckpt.get("Step", 0)
+        zero_grad = optimizer.zero_grad
+
+        def counting(*args: Any, **kwargs: Any) -> None:
+            """S3PRL calls this once at the end of each step."""
+            nonlocal left
+            zero_grad(*args, **kwargs)
+            left -= 1
+            if left <= 0:
+                raise _Trained
+
+        optimizer.zero_grad = counting
+
+
+def _bare(model: nn.Module) -> nn.Module:
+    return model.module if isinstance(model, DistributedDataParallel) else model

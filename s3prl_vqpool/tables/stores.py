@@ -1,0 +1,167 @@
+"""What stores of features (`vqpool extract`) give the benchmark: a task's utterances, labels and folds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .. import corpora, pooling
+from ..corpora.iemocap import FOLDS
+from ..errors import InputError
+from ..pooling.registry import method_of
+from ..runner import plugin
+from ..runner.plugin import expert_on
+from .features import Features
+from .nearest import Fold
+from .published import TASKS
+
+if TYPE_CHECKING:
+    from ..store import Store
+
+#: What the stores of a table have in common.
+UPSTREAM = ("upstream", "fingerprint")
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One of `TASKS`; ``labels`` int64 [N, slots], ``classes`` the number of classes of each slot."""
+
+    name: str
+    path: Path
+    store: Store
+    corpus: str
+    features: Features
+    labels: Tensor
+    classes: tuple[int, ...]
+    folds: tuple[Fold, ...]
+
+    @property
+    def stored(self) -> list[str]:
+        """Poolings whose vectors of every layer are there, S3PRL's `mean` among them.
+
+        Those with the statistics of one of ER's folds are not: the others must not see them.
+        """
+        added = self.store.added.items()
+        return [*self.store.manifest["poolings"], *(n for n, made in added if made.get("fold") is None)]
+
+    @property
+    def layered(self) -> list[str]:
+        """Those of ``stored`` that leave dev nothing to choose: not VQ-SIF, of which a store has one ``a``."""
+        return [name for name in self.stored if "a" not in method_of(name)[0].options]
+
+    def gives(self, name: str) -> bool:
+        """Whether vectors of pooling ``name`` can be had: from frames, or from what is stored."""
+        needed = "AP" if pooling.method(name).kind == "vector" else name
+        return self.features.frames is not None or needed in self.layered
+
+
+def tasks(stores: Mapping[Path, Store]) -> list[Task]:
+    """The tasks of opened stores, in the order of the table.
+
+    Raises:
+        InputError: two stores of one task, or of different upstreams; a corpus that is not as it was.
+    """
+    found: dict[str, Path] = {}
+    for path, store in stores.items():
+        name = str(store.manifest["downstream"]).removeprefix("vqpool_").upper()
+        if name in found:
+            raise InputError(f"{path}: is of {name}, as {found[name]} is. Expected one store per task.")
+        found[name] = path
+        first = next(iter(stores))
+        if any(store.manifest[key] != stores[first].manifest[key] for key in UPSTREAM):
+            raise InputError(f"{path}: of another upstream than {first}. Expected one upstream in a table.")
+    return [task(name, found[name], stores[found[name]]) for name in TASKS if name in found]
+
+
+def layered(names: Sequence[str], tasks: Sequence[Task]) -> list[str]:
+    """Those of ``names`` whose vectors of every layer all stores have."""
+    return [name for name in names if all(name in task.layered for task in tasks)]
+
+
+def available(names: Sequence[str], tasks: Sequence[Task]) -> list[str]:
+    """Those of ``names`` that all tasks give."""
+    return [name for name in names if all(task.gives(name) for task in tasks)]
+
+
+def demand(names: Sequence[str], tasks: Sequence[Task]) -> None:
+    """InputError unless all tasks give all of ``names``; names the first that does not."""
+    for name in names:
+        for task in tasks:
+            if not task.gives(name):
+                raise InputError(
+                    f"{task.path}: has no frames for {name}: extract with --frames, or leave {name} out."
+                )
+
+
+def task(name: str, path: Path, store: Store) -> Task:
+    """The task ``name`` of a store, divided as the corpus that its manifest names is.
+
+    Raises:
+        InputError: a corpus that is not as it was.
+    """
+    splits = dict(divisions(store.manifest))
+    first = next(iter(splits.values()))
+    for corpus in splits.values():
+        _check_labels(corpus, store, path)
+    return Task(
+        name,
+        path,
+        store,
+        corpora.describe(first),
+        features(store),
+        torch.tensor([utterance.label for utterance in store.utterances]),
+        tuple(map(len, first.classes)),
+        tuple(fold(name, corpus, store) for name, corpus in splits.items()),
+    )
+
+
+def _check_labels(corpus: corpora.Corpus, store: Store, path: Path) -> None:
+    for utterances in corpus.splits.values():
+        for utterance, row in zip(utterances, store.rows(utterances)):
+            before = store.utterances[row].label
+            if utterance.label != before:
+                raise InputError(
+                    f"{path}: its corpus is not as it was, {utterance.path} is now of class {utterance.label} instead "
+                    f"of {before}: put that back, or extract the corpus to another --store."
+                )
+
+
+def features(store: Store) -> Features:
+    """Frames and codes of a store, or its vectors where it has no frames."""
+    return Features(
+        lengths=torch.tensor([utterance.length for utterance in store.utterances]),
+        sizes=tuple(store.manifest["codebook_sizes"]),
+        codes=store.codes,
+        frames=store.frames if store.manifest["frames"] else None,
+        stored=store.vectors,
+    )
+
+
+def divisions(manifest: Mapping[str, Any]) -> Iterator[tuple[str, corpora.Corpus]]:
+    """(fold, corpus): the five folds of ER, otherwise one without a name; loaded as the task's expert does."""
+    plugin.register()
+    for name in FOLDS if manifest["downstream"] == "vqpool_er" else ("",):
+        datarc = {**manifest["datarc"], **({"test_fold": name} if name else {})}
+        yield name, expert_on(manifest["downstream"], datarc).corpus
+
+
+def fold(name: str, corpus: corpora.Corpus, store: Store) -> Fold:
+    """The rows of a store that a corpus's splits are.
+
+    A training utterance that S3PRL draws at random from its file (KS's silence) is every window of that file that
+    the store has. Dev has the same ones, so those are right there whatever the vectors.
+    """
+    drawn = {
+        os.path.abspath(u.path) for u in corpus.splits["train"] if u.frames is not None and u.start is None
+    }
+    fixed = [u for u in corpus.splits["train"] if os.path.abspath(u.path) not in drawn]
+    windows = [row for row, u in enumerate(store.utterances) if str(u.path) in drawn]
+    dev, test = (torch.tensor(store.rows(corpus.splits[split])) for split in ("dev", "test"))
+    weights = torch.tensor([utterance.weight for utterance in corpus.splits["dev"]], dtype=torch.float64)
+    return Fold(name, torch.tensor([*store.rows(fixed), *windows]), dev, test, weights)

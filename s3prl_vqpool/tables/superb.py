@@ -1,0 +1,149 @@
+"""SUPERB's head in Table 2: learned layer weights, projector and output layer on stored vectors, trained as S3PRL does.
+
+The heads are experiments below a work folder, as `vqpool train` leaves them, so that a killed command continues.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import InputError
+from ..pooling.registry import method_of
+from ..runner import config as configs
+from ..runner.config import rate_of
+from ..store import manifest
+from ..trainer import train
+from ..trainer.batched import Run
+from ..trainer.runs import best
+from .linear import Fits
+from .nearest import Fold
+from .stores import Task
+from .supervised import Measured, Score, Scores, chosen, listed
+
+
+def choose(names: Sequence[str] | None, tasks: Sequence[Task]) -> list[str]:
+    """Poolings as stores name them, each once; by default those that all stores have.
+
+    Raises:
+        InputError: an unknown pooling, one that is fitted or learned, or one that a store does not have.
+    """
+    if names is None:
+        return [name for name in tasks[0].stored if all(name in task.stored for task in tasks)]
+    wanted = manifest.checked(names, statistics=True)
+    for name in wanted:
+        for task in tasks:
+            if name not in task.stored:
+                raise InputError(f"{task.path}: {_lack(name, task)}, or leave it out.")
+    return wanted
+
+
+def _lack(name: str, task: Task) -> str:
+    if len(task.folds) > 1 and method_of(name)[0].needs_statistics:
+        return (
+            f"{name} has training statistics, and a store has those of one fold alone: give --protocol paper"
+        )
+    return (
+        f"has no vectors of {name}: extract with --poolings, or vqpool store add-pooling {task.path} {name}"
+    )
+
+
+def measure(
+    tasks: Sequence[Task],
+    names: Sequence[str],
+    rates: Sequence[float] | None,
+    seeds: Sequence[int],
+    override: str | None,
+    folder: Path,
+    tick: Callable[[str], None],
+) -> Measured:
+    """Scores of poolings ``names``.
+
+    Args:
+        rates: None is the rate of each task's config.
+        override: `-o` for the config of every task.
+        folder: where the heads are trained; what is there already is continued.
+        tick: is called for each fold and seed of a task.
+
+    Raises:
+        InputError: a config that the trainer cannot use, or that never evaluates dev and test; a folder that
+            was begun with other options.
+    """
+    heads = []
+    for task in tasks:
+        found = config(task, override)
+        heads.append(Experiments(task, names, found, tuple(rates or [rate_of(found)]), folder / task.name))
+    scores: Scores = {name: {} for name in names}
+    for each in heads:
+        folds = [each.evaluate(fold, seeds, tick) for fold in each.task.folds]
+        for name in names:
+            scores[name][each.task.name] = [fold[name] for fold in folds]
+    lines = {h.task.name: f"{h.config['runner']['total_steps']} steps, lr {listed(h.rates)}" for h in heads}
+    full = {each.task.name: each.config for each in heads}
+    return Measured("superb", "SUPERB's head on stored vectors, test accuracy in %", scores, lines, full)
+
+
+def config(task: Task, override: str | None) -> dict[str, Any]:
+    """The default config of a task with `-o` applied; the corpus is where the store found it."""
+    manifest = task.store.manifest
+    found = configs.read(manifest["downstream"], None, override, manifest["datarc"])
+    runner = configs.runner_section(found)
+    if runner["eval_step"] > runner["total_steps"]:
+        raise InputError(
+            f"config.runner.eval_step {runner['eval_step']}: is above total_steps {runner['total_steps']}, so that "
+            "dev would never choose: give both with -o."
+        )
+    evaluated = runner["eval_dataloaders"]
+    if not isinstance(evaluated, list) or not {"dev", "test"} <= set(evaluated):
+        raise InputError(
+            f"config.runner.eval_dataloaders: expected a list with dev and test, but got {evaluated!r}."
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Experiments:
+    """A task's heads, of every pooling and rate, below ``folder``."""
+
+    task: Task
+    names: Sequence[str]
+    config: dict[str, Any]
+    rates: tuple[float, ...]
+    folder: Path
+
+    def evaluate(self, fold: Fold, seeds: Sequence[int], tick: Callable[[str], None]) -> dict[str, Score]:
+        """The score of each pooling in one fold; ``tick`` is called for each seed."""
+        results: dict[str, list[list[tuple[float, float, int]]]] = {name: [] for name in self.names}
+        for seed in seeds:
+            for name, found in self.train(fold, seed).items():
+                results[name].append(found)
+            tick(" ".join([self.task.name, *filter(None, [fold.name]), f"seed {seed}"]))
+        scores = {}
+        for name, runs in results.items():
+            dev, test, step = torch.tensor(runs, dtype=torch.float64).unsqueeze(0).unbind(-1)  # [1, S, R]
+            scores[name] = chosen(fold.name, Fits(dev, test, step.long()), self.rates)
+        return scores
+
+    def train(self, fold: Fold, seed: int) -> dict[str, list[tuple[float, float, int]]]:
+        """Accuracy in % on dev and test of each pooling's heads, by rate, and the step where `best` finds them."""
+        config = deepcopy(self.config)
+        if fold.name:
+            config["downstream_expert"]["datarc"]["test_fold"] = fold.name
+        store, folder = self.task.store, self.folder / fold.name / f"seed={seed}"
+        runs = train(store, store.manifest["downstream"], config, self.names, self.rates, folder, seed)
+        return {name: [_figures(run) for run in runs if run.pooling == name] for name in self.names}
+
+
+def _figures(run: Run) -> tuple[float, float, int]:
+    found = best(run)
+    if found is None:
+        raise InputError(
+            f"{run.folder / 'log.log'}: says nothing of dev: remove this folder, and train it again."
+        )
+    step, dev, test = found
+    return 100 * dev, 100 * test, step

@@ -1,0 +1,134 @@
+"""Table 2 of arXiv 2304.03940 by its own protocol: one linear layer from the pooled vector to the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from .. import pooling
+from ..trainer.runs import name_of
+from . import learned, linear, nearest
+from .linear import Fits, Problem, Settings
+from .nearest import Fold
+from .stores import Task
+
+#: Batch, epochs and learning rate of each task (arXiv 2304.03940, Table 2).
+PAPER = {"KS": (4096, 200, 1e-2), "SID": (128, 50, 1e-3), "IC": (512, 200, 1e-3), "ER": (512, 200, 1e-3)}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What dev chooses among, and its accuracy in % on dev for each seed."""
+
+    rate: float
+    a: float | None
+    dev: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One fold.
+
+    Attributes:
+        accuracy: on test in %, of each seed.
+        best: the epoch or step that was best on dev, of each seed.
+        rate, a: learning rate and VQ-SIF's a, for all seeds: the candidate with the highest mean on dev.
+    """
+
+    fold: str
+    accuracy: tuple[float, ...]
+    best: tuple[int, ...]
+    rate: float
+    a: float | None
+    candidates: tuple[Candidate, ...]
+
+
+#: pooling -> task -> the score of each fold
+Scores = dict[str, dict[str, list[Score]]]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Scores by a protocol; how each task was trained, in a line and in full."""
+
+    protocol: str
+    title: str
+    scores: Scores
+    lines: dict[str, str]
+    settings: dict[str, Any]
+
+
+def measure(
+    tasks: Sequence[Task],
+    names: Sequence[str],
+    rates: Sequence[float] | None,
+    seeds: Sequence[int],
+    tick: Callable[[str], None],
+) -> Measured:
+    """Scores of poolings ``names``; ``rates`` None are the paper's. ``tick`` is called for each pooling of a task."""
+    scores: Scores = {name: {} for name in names}
+    used = {task.name: settings(task, rates, seeds) for task in tasks}
+    for task in tasks:
+        for name in names:
+            scores[name][task.name] = list(evaluate(name, task, used[task.name]))
+            tick(f"{task.name} {name}")
+    lines = {name: line(each) for name, each in used.items()}
+    full = {name: asdict(each) for name, each in used.items()}
+    return Measured("paper", "One linear layer on pooled vectors, test accuracy in %", scores, lines, full)
+
+
+def settings(task: Task, rates: Sequence[float] | None, seeds: Sequence[int]) -> Settings:
+    """The paper's for a task, at its own learning rate or at ``rates``."""
+    batch, epochs, rate = PAPER[task.name]
+    return Settings(batch, epochs, tuple(rates or [rate]), tuple(seeds))
+
+
+def line(settings: Settings) -> str:
+    """In words."""
+    return f"{settings.epochs} epochs in batches of {settings.batch}, lr {listed(settings.rates)}"
+
+
+def listed(rates: Iterable[float]) -> str:
+    """Learning rates, each as `vqpool train` writes it."""
+    return ", ".join(map(name_of, rates))
+
+
+def evaluate(name: str, task: Task, settings: Settings) -> Iterator[Score]:
+    """The score of each fold of pooling ``name``; its statistics are those of the fold's training rows alone."""
+    if pooling.method(name).kind == "learned":
+        for fold in task.folds:
+            fits = learned.fit(name, task.features, problem(task, fold), settings)
+            yield chosen(fold.name, fits, settings.rates)
+    else:
+        for fold, found in zip(task.folds, nearest.candidates(name, task.features, task.folds)):
+            a, vectors = zip(*found)
+            stacked = torch.stack([each.float() for each in vectors])  # [variants, N, E]
+            fits = linear.fit(stacked, problem(task, fold), settings)
+            yield chosen(fold.name, fits, settings.rates, a)
+
+
+def problem(task: Task, fold: Fold) -> Problem:
+    """What is learned in a fold."""
+    return Problem(task.labels, task.classes, fold.train, fold.dev, fold.test, fold.dev_weights)
+
+
+def chosen(fold: str, fits: Fits, rates: Sequence[float], a: Sequence[float | None] = (None,)) -> Score:
+    """The variant and rate with the highest mean over seeds on dev, of equals the first; ``a``: of each variant."""
+    candidates = tuple(
+        Candidate(rate, each, tuple(fits.dev[variant, :, place].tolist()))
+        for variant, each in enumerate(a)
+        for place, rate in enumerate(rates)
+    )
+    best = int(fits.dev.mean(dim=1).argmax())
+    variant, place = divmod(best, len(rates))
+    return Score(
+        fold,
+        tuple(fits.test[variant, :, place].tolist()),
+        tuple(fits.epoch[variant, :, place].tolist()),
+        candidates[best].rate,
+        candidates[best].a,
+        candidates,
+    )

@@ -1,0 +1,126 @@
+"""Table 1 of arXiv 2304.03940 for the stores that are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from statistics import mean
+
+import torch
+
+from .. import __version__, pooling
+from ..errors import InputError
+from . import nearest, stores
+from .nearest import Score
+from .published import TABLE1
+from .stores import Task
+from .table import Row, Table, measured, other_corpora, published
+
+#: pooling -> task -> the score of each fold
+Scores = dict[str, dict[str, list[Score]]]
+
+
+def unsupervised() -> list[str]:
+    """Every pooling that is not learned, in the order of the paper's table."""
+    return [name for name in pooling.methods() if pooling.method(name).kind != "learned"]
+
+
+def choose(names: Sequence[str] | None, tasks: Sequence[Task]) -> list[str]:
+    """Poolings as they are registered, each once; by default those that all ``tasks`` give.
+
+    Raises:
+        InputError: an unknown or learned pooling, or one that needs frames where none are stored.
+    """
+    if names is None:
+        return stores.available(unsupervised(), tasks)
+    chosen = list(dict.fromkeys(pooling.method(name).name for name in names))
+    for name in chosen:
+        if name not in unsupervised():
+            raise InputError(
+                f"--poolings {name}: is learned with a head. Without one: {', '.join(unsupervised())}."
+            )
+    stores.demand(chosen, tasks)
+    return chosen
+
+
+def make(
+    tasks: Sequence[Task], names: Sequence[str], layers: bool, reference: bool, tick: Callable[[str], None]
+) -> Table:
+    """The table of poolings ``names``.
+
+    Args:
+        layers: whether to add the accuracy of every single layer of the poolings whose vectors all stores have.
+        reference: whether to add the published figures.
+        tick: is called with what was evaluated, after each of :func:`steps`.
+    """
+    scores: Scores = {name: {} for name in names}
+    for task in tasks:
+        for name in names:
+            scores[name][task.name] = list(nearest.evaluate(name, task.features, task.labels, task.folds))
+            tick(f"{task.name} {name}")
+    source = tasks[0].store.manifest["upstream"]
+    rows = [
+        measured(source, name, {task: _mean(folds) for task, folds in scores[name].items()}) for name in names
+    ]
+    columns = tuple(task.name for task in tasks)
+    if reference:
+        rows += published(TABLE1, names, columns)
+    if layers:
+        for name in stores.layered(names, tasks):
+            rows += by_layer(source, name, tasks)
+            tick(f"layers of {name}")
+    notes = [*_notes(tasks, scores), *([other_corpora(1)] if reference else [])]
+    return Table(
+        "Nearest neighbour by angle, test accuracy in %", columns, rows, notes, _configuration(tasks, scores)
+    )
+
+
+def steps(tasks: Sequence[Task], names: Sequence[str], layers: bool) -> int:
+    """How often :func:`make` calls ``tick``."""
+    return len(tasks) * len(names) + (len(stores.layered(names, tasks)) if layers else 0)
+
+
+def by_layer(source: str, name: str, tasks: Sequence[Task]) -> list[Row]:
+    """A row for each layer of pooling ``name``, 0 first: for wav2vec 2.0 the projected CNN output."""
+    accuracies: dict[str, list[float]] = {}
+    for task in tasks:
+        vectors = task.features.stored(name)  # [N, layers, D]
+        accuracies[task.name] = [
+            mean(nearest.accuracy(layer, task.labels, fold.train, fold.test) for fold in task.folds)
+            for layer in vectors.unbind(1)
+        ]
+    return [
+        measured(source, name, {task: layers[number] for task, layers in accuracies.items()}, number)
+        for number in range(len(next(iter(accuracies.values()))))
+    ]
+
+
+def _mean(folds: Sequence[Score]) -> float:
+    return mean(score.accuracy for score in folds)
+
+
+def _notes(tasks: Sequence[Task], scores: Scores) -> list[str]:
+    notes = []
+    for task in tasks:
+        indexed = ", ".join(str(len(fold.train)) for fold in task.folds)
+        mean_of = f", mean of {len(task.folds)} folds" if len(task.folds) > 1 else ""
+        notes.append(f"{task.name}: {task.corpus}; indexed {indexed}{mean_of}")
+    for name, by_task in scores.items():
+        for column, folds in by_task.items():
+            if folds[0].a is not None:
+                chosen = ", ".join(f"{score.a:g}" for score in folds)
+                where = "dev of each fold" if len(folds) > 1 else "dev"
+                notes.append(f"{name}, {column}: a = {chosen}, chosen on {where}")
+    return notes
+
+
+def _configuration(tasks: Sequence[Task], scores: Scores) -> dict[str, object]:
+    return {
+        "version": __version__,
+        "torch": torch.__version__,
+        "scores": {
+            name: {task: [asdict(score) for score in folds] for task, folds in by_task.items()}
+            for name, by_task in scores.items()
+        },
+        "stores": {task.name: {"folder": str(task.path), **task.store.manifest} for task in tasks},
+    }

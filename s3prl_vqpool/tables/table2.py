@@ -1,0 +1,111 @@
+"""Table 2 of arXiv 2304.03940 for the stores that are given: what was measured, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from statistics import mean
+
+import torch
+
+from .. import __version__, pooling
+from . import stores
+from .layers import NOTE, LayerScores
+from .published import TABLE2
+from .stores import Task
+from .supervised import Measured, Score, listed
+from .table import Row, Table, other_corpora, published, repeated
+
+OTHER_HEAD = "paper: its heads are one linear layer on pooled vectors, not SUPERB's."
+
+
+def choose(names: Sequence[str] | None, tasks: Sequence[Task]) -> list[str]:
+    """Poolings as they are registered, each once; by default those that all ``tasks`` give.
+
+    Raises:
+        InputError: an unknown pooling, or one that needs frames where none are stored.
+    """
+    if names is None:
+        return stores.available(pooling.methods(), tasks)
+    chosen = list(dict.fromkeys(pooling.method(name).name for name in names))
+    stores.demand(chosen, tasks)
+    return chosen
+
+
+def make(
+    measured: Measured, layers: LayerScores, tasks: Sequence[Task], seeds: Sequence[int], reference: bool
+) -> Table:
+    """The table of what was measured: means and sample standard deviations over ``seeds``.
+
+    Args:
+        layers: of the poolings whose single layers are to be shown.
+        reference: whether to add the published figures.
+    """
+    source = tasks[0].store.manifest["upstream"]
+    columns = tuple(task.name for task in tasks)
+    rows = [
+        repeated(source, name, {task: over_folds(folds) for task, folds in by_task.items()})
+        for name, by_task in measured.scores.items()
+    ]
+    rows += published(TABLE2, measured.scores, columns) if reference else []
+    for name, by_layer in layers.items():
+        rows += _by_layer(source, name, by_layer)
+    notes = [*_notes(measured, tasks, seeds), *_choices(measured)]
+    notes += [NOTE] if layers else []
+    notes += [other_corpora(2)] if reference else []
+    notes += [OTHER_HEAD] if reference and measured.protocol == "superb" else []
+    return Table(measured.title, columns, rows, notes, _configuration(measured, layers, tasks, seeds))
+
+
+def over_folds(folds: Sequence[Score]) -> list[float]:
+    """Accuracy of each seed, mean over folds."""
+    return [mean(each) for each in zip(*(score.accuracy for score in folds))]
+
+
+def _by_layer(source: str, name: str, by_task: dict[str, dict[int | str, list[Score]]]) -> list[Row]:
+    return [
+        repeated(source, name, {task: over_folds(found[layer]) for task, found in by_task.items()}, layer)
+        for layer in next(iter(by_task.values()))
+    ]
+
+
+def _notes(measured: Measured, tasks: Sequence[Task], seeds: Sequence[int]) -> Iterator[str]:
+    spread = "mean and standard deviation over seeds" if len(seeds) > 1 else "seed"
+    yield f"{spread} {', '.join(map(str, seeds))}; each at its best evaluation on dev"
+    for task in tasks:
+        mean_of = f", mean of {len(task.folds)} folds" if len(task.folds) > 1 else ""
+        yield f"{task.name}: {task.corpus}; {measured.lines[task.name]}{mean_of}"
+
+
+def _choices(measured: Measured) -> Iterator[str]:
+    for name, by_task in measured.scores.items():
+        for column, folds in by_task.items():
+            where = "chosen on dev of each fold" if len(folds) > 1 else "chosen on dev"
+            if len({each.rate for each in folds[0].candidates}) > 1:
+                yield f"{name}, {column}: lr = {listed(score.rate for score in folds)}, {where}"
+            if folds[0].a is not None:
+                yield f"{name}, {column}: a = {', '.join(f'{score.a:g}' for score in folds)}, {where}"
+
+
+def _configuration(
+    measured: Measured, layers: LayerScores, tasks: Sequence[Task], seeds: Sequence[int]
+) -> dict[str, object]:
+    return {
+        "version": __version__,
+        "torch": torch.__version__,
+        "protocol": measured.protocol,
+        "seeds": list(seeds),
+        "settings": measured.settings,
+        "scores": {
+            name: {task: [asdict(score) for score in folds] for task, folds in by_task.items()}
+            for name, by_task in measured.scores.items()
+        },
+        "layers": {
+            name: {
+                task: {layer: [asdict(score) for score in folds] for layer, folds in by_layer.items()}
+                for task, by_layer in by_task.items()
+            }
+            for name, by_task in layers.items()
+        },
+        "stores": {task.name: {"folder": str(task.path), **task.store.manifest} for task in tasks},
+    }

@@ -1,0 +1,106 @@
+"""`vqpool benchmark nearest` on stores of synthesised speech."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from fakes import extract
+
+from s3prl_vqpool.cli.main import main
+from s3prl_vqpool.tables.table1 import unsupervised
+
+pytest.importorskip("rich")
+
+
+@pytest.fixture(scope="module")
+def stored(synthetic: dict[str, dict[str, str]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Folders of stores: ks with frames, er with vectors only."""
+    options = {"ks": ["--frames", "--poolings", "VQ-LP"], "er": ["--poolings", "mean", "AP", "VQ-LP"]}
+    return extract(tmp_path_factory.mktemp("stores"), synthetic, options)
+
+
+def test_all_poolings_of_a_store_with_frames(
+    stored: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    argv = [
+        "benchmark",
+        "nearest",
+        "--store",
+        stored["ks"],
+        "--reference",
+        "paper",
+        "--output",
+        str(tmp_path / "new"),
+    ]
+    assert main(argv) == 0
+    printed = capsys.readouterr()
+    assert "VQ-AllSquash-OR" in printed.out
+    assert "paper: XLS-R" in printed.out
+    assert not printed.err  # no progress bar where there is no terminal
+    rows = list(csv.DictReader((tmp_path / "new" / "nearest.csv").open()))
+    assert [row["pooling"] for row in rows if row["source"] == "mfcc_vq"] == unsupervised()
+    assert [row["KS"] for row in rows if row["source"] == "paper: base"][:2] == ["58.44", "68.43"]
+    content = json.loads((tmp_path / "new" / "nearest.json").read_text())
+    (sif,) = content["scores"]["VQ-SIF"]["KS"]
+    assert sif["dev"][str(sif["a"])] == max(sif["dev"].values())
+    assert content["stores"]["KS"]["fingerprint"]
+
+
+def test_stores_without_frames_give_what_vectors_allow(
+    stored: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    argv = [
+        "benchmark",
+        "nearest",
+        "--store",
+        stored["er"],
+        stored["ks"],
+        "--layers",
+        "--output",
+        str(tmp_path),
+    ]
+    assert main(argv) == 0
+    assert "left out" in capsys.readouterr().err
+    content = json.loads((tmp_path / "nearest.json").read_text())
+    assert list(content["scores"]) == ["AP", "Whitening", "SoftDecay", "VQ-LP"]
+    assert [score["fold"] for score in content["scores"]["AP"]["ER"]] == [f"fold{k}" for k in range(1, 6)]
+    mean_row, layer_row = [r for r in content["rows"] if r["pooling"] == "VQ-LP"]
+    assert (mean_row["layer"], layer_row["layer"]) == (None, 0)
+    assert layer_row["accuracy"] == pytest.approx(mean_row["accuracy"])  # mfcc has one layer
+    assert main([*argv, "--poolings", "AP"]) == 2
+    assert "--layers" in capsys.readouterr().err
+
+
+def test_mistakes_are_one_line(stored: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "file").touch()
+    for more, message in (
+        (["--output", str(tmp_path / "file")], "file: no folder that can be written to"),
+        (["--output", str(tmp_path / "file" / "sub")], "no folder that can be written to (Not a directory)"),
+        (["--output", str(tmp_path), "--poolings", "SAP"], "is learned"),
+        (["--output", str(tmp_path), "--poolings", "SP"], "no frames for SP"),
+    ):
+        assert main(["benchmark", "nearest", "--store", stored["er"], *more]) == 2
+        printed = capsys.readouterr()
+        assert message in printed.err
+        assert printed.err.splitlines()[-1].startswith("error: ")
+        assert not printed.out
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_store_of_mean_alone_has_nothing_to_compare(
+    synthetic: dict[str, dict[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = extract(tmp_path / "stores", synthetic, {"ic": ["--poolings", "mean"]})["ic"]
+    assert main(["benchmark", "nearest", "--store", folder, "--output", str(tmp_path / "out")]) == 2
+    assert "error: --store: no pooling is in all of these stores" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_has_an_example(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["benchmark", "nearest", "--help"])
+    assert ended.value.code == 0
+    assert "vqpool benchmark nearest --store feats_ks" in capsys.readouterr().out

@@ -1,0 +1,188 @@
+"""Nearest neighbour by angle, and the scores of poolings, against loops."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from fakes import SIZES, features, fold, random_codes, random_frames
+from torch import Tensor
+
+from s3prl_vqpool import pooling
+from s3prl_vqpool.errors import InputError
+from s3prl_vqpool.tables.nearest import SIF_A, accuracy, evaluate, nearest
+from s3prl_vqpool.tables.table1 import unsupervised
+
+
+def loop(index: Tensor, queries: Tensor) -> list[int]:
+    """Lowest row with the highest cosine, number by number."""
+
+    def cosine(x: list[float], y: list[float]) -> float:
+        length = math.sqrt(math.fsum(a * a for a in x)) * math.sqrt(math.fsum(b * b for b in y))
+        return math.fsum(a * b for a, b in zip(x, y)) / length if length else 0.0
+
+    found = []
+    for query in queries.double().tolist():
+        cosines = [cosine(query, row) for row in index.double().tolist()]
+        found.append(cosines.index(max(cosines)))
+    return found
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_nearest_equals_loop(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    index, queries = (torch.randn(n, 7, generator=generator).to(dtype) for n in (50, 20))
+    assert nearest(index, queries).tolist() == loop(index, queries)
+
+
+def test_nearest_equals_sklearn() -> None:
+    neighbors = pytest.importorskip("sklearn.neighbors")
+    generator = torch.Generator().manual_seed(1)
+    index, queries = (torch.randn(n, 16, generator=generator, dtype=torch.float64) for n in (300, 80))
+    known = neighbors.NearestNeighbors(n_neighbors=1, metric="cosine", algorithm="brute").fit(index.numpy())
+    expected = known.kneighbors(queries.numpy(), return_distance=False)[:, 0]
+    assert nearest(index, queries).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 7, 64, 1000])
+def test_nearest_block_size_changes_nothing(block: int) -> None:
+    generator = torch.Generator().manual_seed(2)
+    once = torch.randn(37, 5, generator=generator)
+    index = torch.cat([once, 4 * once, once])  # every direction three times
+    queries = torch.cat([once.flip(0), torch.randn(20, 5, generator=generator)])
+    found = nearest(index, queries, block)
+    assert found.tolist() == nearest(index, queries).tolist()
+    assert found[:37].tolist() == list(range(36, -1, -1))
+    assert int(found.max()) < 37
+
+
+def test_nearest_scale_changes_nothing() -> None:
+    index, queries = torch.randn(30, 4), torch.randn(9, 4)
+    scaled = index * torch.logspace(-30, 30, 30).unsqueeze(1)
+    assert nearest(scaled, 1e-20 * queries).tolist() == nearest(index, queries).tolist()
+
+
+def test_nearest_zero_vectors_are_at_a_right_angle_to_all() -> None:
+    index = torch.tensor([[-1.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
+    assert nearest(index, torch.tensor([[0.0, 0.0]])).tolist() == [0]
+    assert nearest(index, torch.tensor([[1.0, -2.0], [1.0, 0.0]])).tolist() == [1, 2]
+
+
+def test_nearest_names_vector_that_is_not_finite() -> None:
+    with pytest.raises(InputError, match="at index 1"):
+        nearest(torch.ones(2, 3), torch.tensor([[1.0, 1, 1], [1, float("nan"), 1]]))
+
+
+def test_accuracy_needs_all_slots_right() -> None:
+    vectors = torch.eye(2).repeat(3, 1)
+    labels = torch.tensor([[0, 0], [1, 1], [0, 0], [1, 0], [0, 1], [1, 1]])
+    train, rows = torch.tensor([0, 1]), torch.tensor([2, 3, 4, 5])
+    assert accuracy(vectors, labels, train, rows) == 50
+    weights = torch.tensor([3.0, 1, 1, 1], dtype=torch.float64)
+    assert accuracy(vectors, labels, train, rows, weights) == pytest.approx(100 * 4 / 6)
+
+
+LENGTHS = [1, 4, 9, 3, 7, 2, 5, 5, 8, 3, 6, 4] * 3
+LABELS = torch.tensor([[k % 4] for k in range(36)])
+FOLDS = [
+    fold(range(20), range(20, 28), range(28, 36), "fold1"),
+    fold(range(16, 36), range(8), range(8, 16), "fold2"),
+]
+
+
+@pytest.mark.parametrize("name", unsupervised())
+def test_evaluate_perfect_encoder_scores_100(name: str) -> None:
+    frames = [torch.eye(4)[label].expand(n, 4) for (label,), n in zip(LABELS.tolist(), LENGTHS)]
+    scores = list(evaluate(name, features(frames, random_codes(LENGTHS)), LABELS, FOLDS))
+    assert [score.accuracy for score in scores] == [100, 100]
+
+
+@pytest.mark.parametrize("name", unsupervised())
+def test_evaluate_constant_encoder_scores_share_of_first_class(name: str) -> None:
+    frames = [torch.tensor([0.3, -2.0, 1.7]).expand(n, 3) for n in [4] * 36]
+    labels = LABELS.clone()
+    labels[28:31] = labels[0]  # 4 of fold1's 8 test utterances
+    labels[31:36] = torch.tensor([[0], [1], [2], [3], [1]])
+    (score,) = evaluate(name, features(frames, random_codes([4] * 36)), labels, FOLDS[:1])
+    assert score.accuracy == 50
+
+
+def one_by_one(name: str, frames: list[Tensor], codes: list[Tensor], train: list[int]) -> list[Tensor]:
+    """The pooled vector of each utterance alone, with the statistics of ``train``."""
+    known = pooling.method(name)
+    options: dict[str, object] = {}
+    if "counts" in known.options:
+        parts = [pooling.counts(codes[k][None], torch.tensor([len(codes[k])]), SIZES) for k in train]
+        options["counts"] = sum(parts[1:], parts[0])
+    if "statistics" in known.options:
+        averages = torch.stack([frames[k].double().mean(dim=0) for k in train])
+        options["statistics"] = known.implementation.fit(averages)
+    module = pooling.build(name, frames[0].shape[1], **options)
+    return [module(f[None], torch.tensor([len(f)]), q[None])[0] for f, q in zip(frames, codes)]
+
+
+@pytest.mark.parametrize("name", [name for name in unsupervised() if name != "VQ-SIF"])
+def test_evaluate_equals_loop(name: str) -> None:
+    frames, codes = random_frames(LENGTHS), random_codes(LENGTHS)
+    scores = list(evaluate(name, features(frames, codes), LABELS, FOLDS))
+    for score, each in zip(scores, FOLDS):
+        train, test = each.train.tolist(), each.test.tolist()
+        vectors = torch.stack(one_by_one(name, frames, codes, train))
+        found = [train[k] for k in loop(vectors[train], vectors[test])]
+        right = sum(LABELS[a] == LABELS[b] for a, b in zip(found, test))
+        assert (score.fold, score.accuracy) == (each.name, pytest.approx(100 * float(right) / len(test)))
+
+
+@pytest.mark.parametrize("name", unsupervised())
+def test_evaluate_statistics_are_those_of_train(name: str) -> None:
+    """Utterances beside a fold change nothing: neither their codes nor their frames are counted or fitted."""
+    frames, codes = random_frames(LENGTHS), random_codes(LENGTHS)
+    before = list(evaluate(name, features(frames, codes), LABELS, FOLDS))
+    more = [9] * 30
+    frames, codes = frames + random_frames(more, seed=5), codes + [torch.zeros(9, 2, dtype=torch.int64)] * 30
+    labels = torch.cat([LABELS, torch.zeros(30, 1, dtype=torch.int64)])
+    assert list(evaluate(name, features(frames, codes), labels, FOLDS)) == before
+    half = [fold(f.train, f.dev, f.test[:4], f.name) for f in FOLDS]
+    rest = [fold(f.train, f.dev, f.test[4:], f.name) for f in FOLDS]
+    for whole, *parts in zip(
+        before, *(evaluate(name, features(frames, codes), labels, f) for f in (half, rest))
+    ):
+        assert whole.accuracy == sum(part.accuracy for part in parts) / 2
+        assert {part.a for part in parts} == {whole.a}
+
+
+def sif(dev: list[int], test: list[int], weights: list[float] | None = None) -> tuple[float, float | None]:
+    """Accuracy and a, where a small a finds class 1 and the largest finds class 0.
+
+    The index has e1 (class 0) and e2 (class 1), of one tuple of codes that makes up all of training. A query has a
+    frame 100 e1 of that tuple, weight a / (1 + a), and a frame e2 of a tuple never seen, weight 1.
+    """
+    common, unseen = torch.tensor([0, 0]), torch.tensor([3, 3])
+    e1, e2 = torch.eye(2)
+    frames = [e1[None], e2[None]] + [torch.stack([100 * e1, e2])] * len(dev + test)
+    codes = [common[None], common[None]] + [torch.stack([common, unseen])] * len(dev + test)
+    labels = torch.tensor([[0], [1], *([k] for k in dev + test)])
+    rows = range(2, 2 + len(dev)), range(2 + len(dev), 2 + len(dev + test))
+    (score,) = evaluate("VQ-SIF", features(frames, codes), labels, [fold([0, 1], *rows, weights=weights)])
+    assert tuple(score.dev) == SIF_A
+    return score.accuracy, score.a
+
+
+def test_sif_a_is_chosen_on_dev_where_test_disagrees() -> None:
+    assert sif(dev=[1], test=[0]) == (0, 1e-5)
+    assert sif(dev=[0], test=[1]) == (0, 1e-1)
+    assert sif(dev=[0], test=[0]) == (100, 1e-1)
+    assert sif(dev=[1], test=[1]) == (100, 1e-5)
+
+
+def test_sif_a_dev_utterances_count_by_their_weight() -> None:
+    assert sif(dev=[0, 1, 1], test=[0], weights=[3.0, 1.0, 1.0]) == (100, 1e-1)
+    assert sif(dev=[0, 1, 1], test=[0], weights=[1.0, 1.0, 1.0]) == (0, 1e-5)
+
+
+@pytest.mark.parametrize("name", unsupervised())
+def test_evaluate_float16_frames(name: str) -> None:
+    frames, codes = [x.half() for x in random_frames(LENGTHS)], random_codes(LENGTHS)
+    scores = list(evaluate(name, features(frames, codes), LABELS, FOLDS))
+    assert scores == list(evaluate(name, features([x.float() for x in frames], codes), LABELS, FOLDS))
