@@ -70,7 +70,7 @@ def require(frames: Sequence[int], pooling: str) -> Codes:
     if codes is None:
         raise InputError(
             f"Pooling {pooling} needs code indices, and the upstream published none for this batch: "
-            "use one of `vqpool list upstreams`, or modelrc.pooling=mean."
+            "choose an upstream with codes (vqpool list upstreams), or modelrc.pooling=mean."
         )
     return codes
 

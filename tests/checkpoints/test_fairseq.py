@@ -96,7 +96,7 @@ def test_omegaconf_and_fairseq_are_never_imported() -> None:
         pytest.skip(f"no golden files: {golden.CHECKPOINTS} is absent")
     code = (
         "import sys; sys.modules.update(omegaconf=None, fairseq=None)\n"
-        "from s3prl_vqpool import fairseq_files\n"
+        "from s3prl_vqpool.checkpoints import fairseq\n"
         f"print(fairseq.load({str(golden.CHECKPOINTS / 'fairseq_xlsr.pt')!r}).model_cfg['latent_temp'])"
     )
     ran = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)

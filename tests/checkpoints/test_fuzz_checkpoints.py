@@ -319,9 +319,9 @@ BOMBS: list[Callable[[Path], None]] = [
 MEASURE = """
 import resource, sys
 import torch
-from s3prl_vqpool import fairseq_files
+from s3prl_vqpool.checkpoints import fairseq
 from s3prl_vqpool.errors import InputError
-fairseq.tensor_files.read(sys.argv[1])  # a first file, so that what is imported late is there
+fairseq.torch_files.read(sys.argv[1])  # a first file, so that what is imported late is there
 for path in sys.argv[2:]:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:

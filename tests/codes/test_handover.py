@@ -18,7 +18,6 @@ from s3prl_vqpool import codes, pooling
 from s3prl_vqpool.codes.handover import Codes
 from s3prl_vqpool.codes.upstream import WithCodes
 from s3prl_vqpool.errors import InputError
-from s3prl_vqpool.runner import plugin
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +71,7 @@ def test_codes_of_another_batch_are_an_error_with_both_counts(frames: list[int],
     assert codes.take([5, 3]) is None  # and they do not stay for later
 
 
-def test_required_codes_that_are_not_there_name_the_upstreams_and_the_way_out() -> None:
+def test_required_codes_that_are_not_there_name_the_way_out() -> None:
     with pytest.raises(InputError) as refusal:
         codes.require([5, 3], "VQ-LP")
     message = str(refusal.value)
@@ -81,8 +80,7 @@ def test_required_codes_that_are_not_there_name_the_upstreams_and_the_way_out() 
     )
     assert message.endswith("or modelrc.pooling=mean.")
     assert len(message.splitlines()) == 1
-    for name in plugin.upstreams():
-        assert name in message
+    assert "vqpool list upstreams" in message
     codes.publish(batch(5, 3))
     assert codes.require([5, 3], "VQ-LP").frames == (5, 3)
     with pytest.raises(InputError, match="published none for this batch"):

@@ -71,7 +71,7 @@ def test_another_seed_gives_other_speech(small: Path, tmp_path: Path) -> None:
 
 def test_second_call_reuses_what_is_there(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path: path.stat().st_mtime_ns for path in small.rglob("*")}
-    monkeypatch.setattr(synthetic, "Espeak", None)
+    monkeypatch.setattr("s3prl_vqpool.corpora.synthetic.record.Espeak", None)
     entries = synthetic.synthesise(small, size="small")
     assert {path: path.stat().st_mtime_ns for path in small.rglob("*")} == before
     assert entries["sid"] == {

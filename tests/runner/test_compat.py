@@ -46,7 +46,7 @@ def in_fresh_python(code: str, python: str = sys.executable) -> str:
 IMPORTS = """
 import json, sys
 import s3prl_vqpool, s3prl.hub, s3prl.run_downstream
-from s3prl_vqpool import compat
+from s3prl_vqpool.runner import compat
 import torch, torchaudio, huggingface_hub, s3prl.downstream.speech_commands.expert
 print(json.dumps({
     "torch": str(torch.__version__),
@@ -110,7 +110,7 @@ def sources() -> Iterator[Path]:
 
 def test_nothing_in_the_source_turns_weights_only_off() -> None:
     files = list(sources())
-    assert ROOT / "s3prl_vqpool" / "compat.py" in files
+    assert ROOT / "s3prl_vqpool" / "runner" / "compat.py" in files
     for path in files:
         text = path.read_text()
         assert not re.search(r"weights_only\s*[=:]\s*(False|None|0)|FORCE_NO_WEIGHTS_ONLY", text), path
@@ -350,7 +350,7 @@ def test_checkpoint_survives_a_process_killed_while_saving(tmp_path: Path) -> No
     path = tmp_path / "states-5.ckpt"
     code = f"""
 import os, signal, torch
-from s3prl_vqpool import compat
+from s3prl_vqpool.runner import compat
 from s3prl.downstream import runner
 compat.mend_runner()
 runner.torch.save({{"Step": 5}}, {str(path)!r})
