@@ -14,7 +14,7 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
 
 demo: $(VENV)/.demo ## install, then the main job on synthesised speech: VQ-LP beside mean
-	$(VENV)/bin/vqpool demo --out demo
+	$(VENV)/bin/vqpool demo --output demo
 
 test: $(VENV)/.test ## install, then all tests
 	$(VENV)/bin/python -m pytest

@@ -121,7 +121,7 @@ def main() -> int:
         "--output upstream_expert/wav2vec2_vq/tiny.safetensors",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("exp", type=Path, help="--out of pretrain.py")
+    parser.add_argument("exp", type=Path, help="--output of pretrain.py")
     parser.add_argument("--speech", type=Path, required=True, help="--speech of pretrain.py")
     parser.add_argument("--output", type=Path, required=True, help="a .safetensors file")
     parser.add_argument(

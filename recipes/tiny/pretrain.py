@@ -178,7 +178,7 @@ class Trainer:
         )
         if state["identity"] != self.identity():
             raise InputError(
-                f"{self.out}: was begun with another config or other speech: choose another --out."
+                f"{self.out}: was begun with another config or other speech: choose another --output."
             )
         self.step, self.curves = state["step"], state["curves"]
         self.net.load_state_dict(state["net"])
@@ -228,7 +228,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog="example:\n  python tests/real_speech.py corpora ks sid ic unlabelled\n"
-        "  python recipes/tiny/pretrain.py recipes/tiny/tiny.yaml --speech corpora --out exp/tiny",
+        "  python recipes/tiny/pretrain.py recipes/tiny/tiny.yaml --speech corpora --output exp/tiny",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("config", type=Path)
@@ -236,7 +236,7 @@ def main() -> int:
         "--speech", type=Path, required=True, help="corpora as tests/real_speech.py lays them out"
     )
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder for state, curves, TensorBoard's events"
+        "--output", type=Path, required=True, help="folder for state, curves, TensorBoard's events"
     )
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="instead of the config's values"
@@ -247,8 +247,8 @@ def main() -> int:
     args = parser.parse_args()
     try:
         cfg = recipe.read(args.config, args.set)
-        args.out.mkdir(parents=True, exist_ok=True)
-        trainer = Trainer(cfg, Speech.read(args.speech), args.out, args.device)
+        args.output.mkdir(parents=True, exist_ok=True)
+        trainer = Trainer(cfg, Speech.read(args.speech), args.output, args.device)
         trainer.begin()
     except InputError as error:
         return report(error)

@@ -9,35 +9,37 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .options import add_checkpoint, add_device, add_model_config, add_upstream
+
 HELP = (
     "Print the codes of audio files as JSON lines, or store them by OUT's name: .jsonl, .npz (arrays FILE.codes, "
     "FILE.start and FILE.end) or .ark (Kaldi's, needs kaldiio: columns start, end, codes). Times are in seconds; each "
     "file is computed by itself."
 )
-EXAMPLE = "vqpool codes one.wav two.flac -u wav2vec2_vq --collapse --out units.jsonl"
+EXAMPLE = "vqpool codes one.wav two.flac -u wav2vec2_vq --collapse --output units.jsonl"
 SUFFIXES = (".jsonl", ".npz", ".ark")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", metavar="WAV", help="audio files")
+    add_upstream(parser, "an upstream with codes: vqpool list upstreams", default="wav2vec2_vq")
+    add_checkpoint(parser)
+    add_model_config(parser)
     parser.add_argument(
-        "-u", "--upstream", default="wav2vec2_vq", help="upstream with codes (default: %(default)s)"
+        "--output", metavar="OUT", type=Path, help=f"file to write: {', '.join(SUFFIXES)} (default: print)"
     )
-    parser.add_argument("-k", "--checkpoint", help="its checkpoint, as for run_downstream.py")
-    parser.add_argument("-g", "--model-config", help="its codebook.yaml, as for run_downstream.py")
-    parser.add_argument("--out", type=Path, help=f"file to write: {', '.join(SUFFIXES)} (default: print)")
     parser.add_argument("--collapse", action="store_true", help="one entry per run of equal codes")
-    parser.add_argument("--device", help="default: cuda where there is one, else cpu")
+    add_device(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from ..errors import InputError
     from ..files import whole
 
-    if args.out is not None:
-        if args.out.suffix not in SUFFIXES or not args.out.parent.is_dir():
-            raise InputError(f"{args.out}: name a {', '.join(SUFFIXES)} file in a folder that exists.")
-        if args.out.suffix == ".ark":
+    if args.output is not None:
+        if args.output.suffix not in SUFFIXES or not args.output.parent.is_dir():
+            raise InputError(f"{args.output}: name a {', '.join(SUFFIXES)} file in a folder that exists.")
+        if args.output.suffix == ".ark":
             _require_kaldiio()
             spaced = [file for file in args.files if file.split() != [file]]
             if spaced:
@@ -45,13 +47,13 @@ def run(args: argparse.Namespace) -> int:
                     f"{spaced[0]!r}: Kaldi's archives take no names with spaces; rename the file."
                 )
     entries = _entries(args)
-    if args.out is None:
+    if args.output is None:
         for entry in entries:
             print(json.dumps(entry), flush=True)
         return 0
-    with whole(args.out) as temporary:
-        _WRITERS[args.out.suffix](entries, temporary)
-    print(f"wrote {args.out}", file=sys.stderr)
+    with whole(args.output) as temporary:
+        _WRITERS[args.output.suffix](entries, temporary)
+    print(f"wrote {args.output}", file=sys.stderr)
     return 0
 
 
@@ -73,7 +75,7 @@ def _entries(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     options = {"ckpt": args.checkpoint, "model_config": args.model_config, "refresh": False}
     upstream = known[args.upstream](**options).eval().to(device)
     seconds = upstream.get_downsample_rates("hidden_states") / audio.SAMPLE_RATE
-    hidden = None if args.out is not None else True
+    hidden = None if args.output is not None else True
     for file in tqdm(dict.fromkeys(args.files), unit="file", disable=hidden):
         samples = torch.from_numpy(audio.read(file)).to(device)
         try:

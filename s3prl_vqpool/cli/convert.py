@@ -12,12 +12,14 @@ HELP = (
     "Convert a wav2vec 2.0 or vq-wav2vec checkpoint, without fairseq, to S3PRL's converted format (.pt) or to "
     "safetensors with a JSON file of the configuration beside it, by OUT's name. All of them work as -k."
 )
-EXAMPLE = "vqpool convert wav2vec_small.pt wav2vec_small.safetensors"
+EXAMPLE = "vqpool convert wav2vec_small.pt --output wav2vec_small.safetensors"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", type=Path, metavar="IN", help="fairseq's file, or one that S3PRL converted")
-    parser.add_argument("output", type=Path, metavar="OUT", help="file to write: .pt, .ckpt or .safetensors")
+    parser.add_argument(
+        "--output", type=Path, metavar="OUT", required=True, help="file to write: .pt, .ckpt or .safetensors"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -11,23 +11,28 @@ from pathlib import Path
 from ..corpora import synthetic
 from ..errors import InputError
 from ..runner.plugin import folder
+from .options import add_upstream
 
 HELP = "Train and evaluate keyword spotting through S3PRL's runner on synthesised speech: VQ-LP beside mean."
-EXAMPLE = "vqpool demo --out demo"
+EXAMPLE = "vqpool demo --output demo"
 POOLINGS = ("VQ-LP", "mean")
 
 _ACCURACY = re.compile(r"^test acc: ([\d.]+)$", re.MULTILINE)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for corpus and experiments")
     parser.add_argument(
-        "--upstream", default="wav2vec2_vq_tiny", help="an upstream with codes (default: %(default)s)"
+        "--output",
+        type=Path,
+        default=Path("demo"),
+        metavar="FOLDER",
+        help="for corpus and experiments (default: %(default)s)",
     )
+    add_upstream(parser, "an upstream with codes: vqpool list upstreams", default="wav2vec2_vq_tiny")
 
 
 def run(args: argparse.Namespace) -> int:
-    out = args.out.resolve()
+    out = args.output.resolve()
     datarc = synthetic.synthesise(out / "corpora", ("ks",))["ks"]
     accuracies = {name: _train_and_evaluate(name, args.upstream, out / name, datarc) for name in POOLINGS}
     print(f"\nkeyword spotting, 12 classes, synthesised speech, -u {args.upstream}, test accuracy:")

@@ -6,6 +6,8 @@ import argparse
 import os
 from pathlib import Path
 
+from .options import add_checkpoint, add_device, add_model_config, add_upstream
+
 HELP = (
     "Run the upstream once over every utterance of a downstream's corpus, and keep codes and pooled vectors of "
     "every layer. Killed or interrupted, the same command continues. Several processes: torchrun "
@@ -17,13 +19,9 @@ POOLINGS = ("VQ-LP", "mean", "AP")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-u", "--upstream", required=True, help="an upstream with codes: vqpool list upstreams"
-    )
-    parser.add_argument(
-        "-k", "--upstream_ckpt", metavar="CKPT", help="its checkpoint, as run_downstream.py's -k"
-    )
-    parser.add_argument("-g", "--upstream_model_config", metavar="FILE", help="as run_downstream.py's -g")
+    add_upstream(parser, "an upstream with codes: vqpool list upstreams")
+    add_checkpoint(parser)
+    add_model_config(parser)
     parser.add_argument("-d", "--downstream", required=True, help="whose corpus: vqpool list downstreams")
     parser.add_argument("-c", "--config", help="the downstream's config (default: its own)")
     parser.add_argument(
@@ -34,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--poolings", nargs="+", default=POOLINGS, metavar="NAME", help=f"default: {' '.join(POOLINGS)}"
     )
     parser.add_argument("--frames", action="store_true", help="keep the frames too, averaged over layers")
-    parser.add_argument("--device", help="default: cuda where there is one, else cpu")
+    add_device(parser)
     parser.add_argument(
         "--dtype", choices=("float16", "float32"), default="float32", help="(default: %(default)s)"
     )
@@ -61,14 +59,14 @@ def run(args: argparse.Namespace) -> int:
     device = devices.chosen(args.device)
     listing = rows.listing(args.downstream, config)
     entry = plugin.upstreams()[args.upstream]
-    upstream = entry(ckpt=args.upstream_ckpt, model_config=args.upstream_model_config, refresh=False)
+    upstream = entry(ckpt=args.checkpoint, model_config=args.model_config, refresh=False)
     upstream.eval().to(device)
     with torch.no_grad():
         states = upstream([torch.zeros(16000, device=device)])["hidden_states"]
     options = {
         "upstream": args.upstream,
-        "ckpt": args.upstream_ckpt,
-        "upstream_model_config": args.upstream_model_config,
+        "ckpt": args.checkpoint,
+        "upstream_model_config": args.model_config,
         "downstream": args.downstream,
         "datarc": config["downstream_expert"]["datarc"],
         "poolings": poolings,

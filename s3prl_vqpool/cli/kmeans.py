@@ -6,27 +6,31 @@ import argparse
 import importlib.util
 from pathlib import Path
 
+from .options import add_checkpoint, add_device, add_upstream
+
 HELP = (
     "Fit k-means codebooks on hidden states of an upstream of S3PRL. Writes OUT.yaml and OUT.safetensors; then: "
     "run_downstream.py -u kmeans_vq -g OUT.yaml."
 )
-EXAMPLE = "vqpool kmeans LibriSpeech/train-clean-100 --out hubert.yaml -u hubert -l 9 -k 500 --groups 2"
+EXAMPLE = (
+    "vqpool kmeans LibriSpeech/train-clean-100 --output hubert.yaml -u hubert -l 9 --entries 500 --groups 2"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("speech", type=Path, help="folder of WAV, FLAC or Ogg files, searched recursively")
-    parser.add_argument("--out", type=Path, required=True, help="codebook.yaml to write")
-    parser.add_argument("-u", "--upstream", required=True, help="upstream of S3PRL, as for -u")
-    parser.add_argument("--checkpoint", help="its checkpoint, where it needs one (S3PRL's -k)")
+    parser.add_argument("--output", type=Path, metavar="OUT", required=True, help="codebook.yaml to write")
+    add_upstream(parser, "an upstream of S3PRL, as run_downstream.py's -u")
+    add_checkpoint(parser)
     parser.add_argument(
         "-l", "--layers", type=int, nargs="+", required=True, help="hidden states to take, 0 is the first"
     )
-    parser.add_argument("-k", "--entries", type=int, required=True, help="entries of each codebook")
+    parser.add_argument("--entries", type=int, required=True, help="entries of each codebook")
     parser.add_argument(
         "--groups", type=int, default=1, help="codebooks per layer, over equal parts of its columns"
     )
     parser.add_argument("--frames", type=int, default=100_000, help="frames to fit on (default: %(default)s)")
-    parser.add_argument("--device", help="default: cuda where there is one, else cpu")
+    add_device(parser)
     parser.add_argument("--seed", type=int, default=0)
 
 
@@ -36,9 +40,9 @@ def run(args: argparse.Namespace) -> int:
     if importlib.util.find_spec("sklearn") is None:
         raise InputError("vqpool kmeans needs scikit-learn: pip install 's3prl-vqpool[kmeans]'.")
     if min(args.entries, args.groups, args.frames) < 1 or min(args.layers) < 0:
-        raise InputError("-k, --groups and --frames are at least 1, layers at least 0.")
-    if args.out.suffix != ".yaml" or not args.out.parent.is_dir():
-        raise InputError(f"{args.out}: name a .yaml file in a folder that exists.")
+        raise InputError("--entries, --groups and --frames are at least 1, layers at least 0.")
+    if args.output.suffix != ".yaml" or not args.output.parent.is_dir():
+        raise InputError(f"{args.output}: name a .yaml file in a folder that exists.")
     return _run(args)
 
 
@@ -64,13 +68,13 @@ def _run(args: argparse.Namespace) -> int:
         "seed": str(args.seed),
     }
     books, distances = kmeans_fit.fit(frames, args.layers, args.entries, args.groups, args.seed, identity)
-    stored = args.out.with_suffix(".safetensors")
+    stored = args.output.with_suffix(".safetensors")
     books.save(stored)
     checkpoint = str(Path(args.checkpoint).resolve()) if _is_path(args.checkpoint) else args.checkpoint
-    Codebook(args.upstream, str(stored), window, hop, checkpoint).save(args.out)
+    Codebook(args.upstream, str(stored), window, hop, checkpoint).save(args.output)
     for layer, (start, stop), distance in zip(books.layers, books.columns, distances):
         print(f"layer {layer}, columns {start} to {stop}: mean squared distance {distance:.4g}")
-    print(f"wrote {args.out} and {stored}; use them with -u kmeans_vq -g {args.out}")
+    print(f"wrote {args.output} and {stored}; use them with -u kmeans_vq -g {args.output}")
     return 0
 
 

@@ -9,6 +9,7 @@ import sys
 
 from .. import __version__
 from ..errors import InputError, report
+from .options import refuse_renamed
 
 #: Each verb is the module of that name in `commands`, imported when it is called: `doctor` has to run where
 #: what the others need is missing.
@@ -50,8 +51,9 @@ def main(argv: list[str] | None = None) -> int:
             verb.description, verb.epilog = module.HELP, f"example:\n  {module.EXAMPLE}"
             module.add_arguments(verb)
             verb.set_defaults(run=module.run)
-    args = parser.parse_args(argv)
     try:
+        refuse_renamed(argv)
+        args = parser.parse_args(argv)
         code = args.run(args)
         sys.stdout.flush()
         return code

@@ -9,18 +9,20 @@ from ..corpora import synthetic
 
 HELP = "Synthesise small corpora with espeak-ng, laid out exactly as the four that SUPERB uses."
 TASKS = ("ks", "sid", "ic", "er")
-EXAMPLE = "vqpool synthesise demo/corpora --tasks ks er"
+EXAMPLE = "vqpool synthesise --output demo/corpora --tasks ks er"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("out", type=Path, help="folder to lay them out in")
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER", required=True, help="folder to lay them out in"
+    )
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--size", choices=list(synthetic.SIZES), default="default")
     parser.add_argument("--seed", type=int, default=0)
 
 
 def run(args: argparse.Namespace) -> int:
-    for task, datarc in synthetic.synthesise(args.out, args.tasks, args.size, args.seed).items():
+    for task, datarc in synthetic.synthesise(args.output, args.tasks, args.size, args.seed).items():
         override = ",,".join(
             f"config.downstream_expert.datarc.{key}={value}" for key, value in datarc.items()
         )

@@ -15,14 +15,14 @@ HELP = (
     "interrupted, the same command continues."
 )
 EXAMPLE = (
-    "vqpool train -d vqpool_ks --store feats/ --pooling VQ-LP mean --lr 1e-1 1e-2 1e-3 1e-4 1e-5 -p exp/"
+    "vqpool train -d vqpool_ks --store feats/ --poolings VQ-LP mean --lr 1e-1 1e-2 1e-3 1e-4 1e-5 -p exp/"
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", "--downstream", required=True, help="that the store was extracted for")
     parser.add_argument("--store", type=Path, required=True, metavar="FOLDER", help="from vqpool extract")
-    parser.add_argument("--pooling", nargs="+", metavar="NAME", help="default: the config's")
+    parser.add_argument("--poolings", nargs="+", metavar="NAME", help="default: the config's")
     parser.add_argument("--lr", nargs="+", type=float, metavar="RATE", help="default: the config's")
     parser.add_argument("-p", "--expdir", type=Path, required=True, metavar="EXP", help="where the runs go")
     parser.add_argument(
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
             f"-d {args.downstream}: {args.store} was extracted for {store.manifest['downstream']}."
         )
     config = read(args.downstream, args.config, args.override, store.manifest["datarc"])
-    poolings = manifest.checked(args.pooling or [str(modelrc_of(config)["pooling"])], statistics=True)
+    poolings = manifest.checked(args.poolings or [str(modelrc_of(config)["pooling"])], statistics=True)
     rates = list(dict.fromkeys(positive("--lr", rate) for rate in args.lr or ())) or [rate_of(config)]
     seed = seeded("--seed", args.seed)
     runs = train(store, args.downstream, config, poolings, rates, args.expdir, seed)

@@ -47,7 +47,7 @@ class Data:
         if size > memory:
             raise InputError(
                 f"{store.folder}: the vectors of {len(poolings)} pooling(s) take {layout.in_words(size)}, but this "
-                f"machine has {layout.in_words(memory)} of memory: give fewer --pooling, "
+                f"machine has {layout.in_words(memory)} of memory: give fewer --poolings, "
                 "or extract with --dtype float16."
             )
         self.place = {row: place for place, row in enumerate(sorted(needed))}

@@ -38,7 +38,7 @@ WAYS: dict[str, Callable[[Path, Path], Path]] = {
 
 
 def convert(path: Path, out: Path) -> Path:
-    assert cli.main(["convert", str(path), str(out)]) == 0
+    assert cli.main(["convert", str(path), "--output", str(out)]) == 0
     return out
 
 
@@ -268,7 +268,7 @@ def test_conversion_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: 
         raise OSError("No space left on device")
 
     monkeypatch.setattr(torch, "save", fail)
-    assert cli.main(["convert", str(path), str(out)]) == 2
+    assert cli.main(["convert", str(path), "--output", str(out)]) == 2
     assert out.read_bytes() == b"the old one"
     assert {file.name for file in tmp_path.iterdir()} == {"tiny.pt", "out.pt"}
 
@@ -302,12 +302,12 @@ def test_convert_refuses_names_that_say_nothing(tmp_path: Path, capsys: pytest.C
         "no/out.pt": "cannot be written",
     }
     for out, problem in problems.items():
-        assert cli.main(["convert", str(path), str(tmp_path / out)]) == 2
+        assert cli.main(["convert", str(path), "--output", str(tmp_path / out)]) == 2
         error = capsys.readouterr().err
         assert problem in error
         assert len(error.splitlines()) == 1
     for out in ("out.pt", "tiny.pt"):
-        assert cli.main(["convert", str(tmp_path / "none.pt"), str(tmp_path / out)]) == 2
+        assert cli.main(["convert", str(tmp_path / "none.pt"), "--output", str(tmp_path / out)]) == 2
         assert "none.pt: no such checkpoint" in capsys.readouterr().err
 
 

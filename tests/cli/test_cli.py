@@ -103,7 +103,7 @@ def test_doctor_runs_where_the_main_job_cannot(package: str, tmp_path: Path) -> 
 def test_synthesise_prints_commands_with_the_corpus_in_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["synthesise", str(tmp_path), "--tasks", "ic", "--size", "small"]) == 0
+    assert cli.main(["synthesise", "--output", str(tmp_path), "--tasks", "ic", "--size", "small"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert line == (
         "ic: run_downstream.py -m train -n ic -u mfcc_vq -d vqpool_ic -o "
@@ -121,7 +121,7 @@ def test_help_has_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_a_mistake_is_exit_code_2_and_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "IEMOCAP").mkdir()
-    assert cli.main(["synthesise", str(tmp_path), "--tasks", "er", "--size", "small"]) == 2
+    assert cli.main(["synthesise", "--output", str(tmp_path), "--tasks", "er", "--size", "small"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {tmp_path}/IEMOCAP: already there, and not this corpus")
 

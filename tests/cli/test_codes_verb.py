@@ -76,7 +76,7 @@ def test_formats_hold_the_same(
     argv = [*files, "-u", "wav2vec2_vq_local", "-k", checkpoint, "--collapse"]
     entries = printed(capsys, *argv)
     for suffix in ("jsonl", "npz"):
-        assert printed(capsys, *argv, "--out", str(tmp_path / f"units.{suffix}")) == []
+        assert printed(capsys, *argv, "--output", str(tmp_path / f"units.{suffix}")) == []
     assert [json.loads(line) for line in (tmp_path / "units.jsonl").read_text().splitlines()] == entries
     with np.load(tmp_path / "units.npz") as arrays:
         assert len(arrays.files) == 3 * len(files)
@@ -92,7 +92,7 @@ def test_kaldi_archive_holds_the_same(
     kaldiio = pytest.importorskip("kaldiio", reason="kaldiio is not installed")
     argv = [*files, "-u", "wav2vec2_vq_local", "-k", checkpoint]
     entries = printed(capsys, *argv)
-    assert printed(capsys, *argv, "--out", str(tmp_path / "units.ark")) == []
+    assert printed(capsys, *argv, "--output", str(tmp_path / "units.ark")) == []
     stored = dict(kaldiio.load_ark(str(tmp_path / "units.ark")))
     assert list(stored) == files
     for entry in entries:
@@ -114,10 +114,10 @@ def test_codes_of_shipped_codebooks_need_nothing(
     [
         (["none.wav", "-u", "mfcc_vq"], "none.wav"),
         (["FILE", "-u", "mfc_vq"], "Unknown upstream with codes 'mfc_vq'. Did you mean mfcc_vq"),
-        (["FILE", "-u", "mfcc_vq", "--out", "units.txt"], "name a .jsonl, .npz, .ark file"),
-        (["FILE", "-u", "mfcc_vq", "--out", "none/units.npz"], "in a folder that exists"),
+        (["FILE", "-u", "mfcc_vq", "--output", "units.txt"], "name a .jsonl, .npz, .ark file"),
+        (["FILE", "-u", "mfcc_vq", "--output", "none/units.npz"], "in a folder that exists"),
         (
-            ["SHORT", "-u", "mfcc_vq", "--out", "units.npz"],
+            ["SHORT", "-u", "mfcc_vq", "--output", "units.npz"],
             "short.wav: Utterance 0 of the batch has 500 samples",
         ),
         (["FILE", "-u", "wav2vec2_vq_local"], "needs a checkpoint"),

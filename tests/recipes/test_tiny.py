@@ -288,7 +288,7 @@ def test_a_killed_run_continues_to_the_same_weights(
         str(path),
         "--speech",
         str(speech_root),
-        "--out",
+        "--output",
         str(out),
     ]
     with subprocess.Popen(

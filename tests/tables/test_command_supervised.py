@@ -100,7 +100,7 @@ def test_superb_scores_are_those_of_vqpool_train(
     trained = {}
     for seed in (0, 1):
         argv = ["train", "-d", "vqpool_er", "--store", stored["er"], "-o", f"{STEPS},,{FOLD}=fold2"]
-        argv += ["--pooling", "mean", "VQ-LP", "--lr", "1e-1", "1e-3", "--seed", str(seed)]
+        argv += ["--poolings", "mean", "VQ-LP", "--lr", "1e-1", "1e-3", "--seed", str(seed)]
         capsys.readouterr()
         assert main([*argv, "-p", str(tmp_path / "train" / str(seed))]) == 0
         for line in capsys.readouterr().out.splitlines():

@@ -92,7 +92,7 @@ def test_train_evaluates_from_audio_as_it_reported(
     kind: str, poolings: list[str], extracted: Any, run: Any, tmp_path: Path, capsys: Any
 ) -> None:
     _, folder = extracted(kind, "ks")
-    command = ["train", "-d", "vqpool_ks", "--store", str(folder), "--pooling", *poolings, "--lr", "1e-2"]
+    command = ["train", "-d", "vqpool_ks", "--store", str(folder), "--poolings", *poolings, "--lr", "1e-2"]
     steps = "config.runner.total_steps=60,,config.runner.eval_step=60"
     assert cli.main([*command, "-o", steps, "-p", str(tmp_path)]) == 0
     printed = capsys.readouterr().out.splitlines()[-len(poolings) :]
@@ -117,7 +117,7 @@ def test_train_on_added_poolings_evaluates_from_audio_as_it_reported(
     shutil.copytree(store, folder)
     assert cli.main(["store", "add-pooling", str(folder), "VQ-BP", "VQ-SIF", "--a", "1e-2"]) == 0
     poolings = ("VQ-BP", "VQ-SIF", "VQ-LP")
-    command = ["train", "-d", "vqpool_ks", "--store", str(folder), "--lr", "1e-2", "--pooling", *poolings]
+    command = ["train", "-d", "vqpool_ks", "--store", str(folder), "--lr", "1e-2", "--poolings", *poolings]
     steps = "config.runner.total_steps=60,,config.runner.eval_step=60"
     assert cli.main([*command, "-o", steps, "-p", str(tmp_path / "exp")]) == 0
     weights = []
@@ -136,10 +136,10 @@ def test_train_on_added_poolings_evaluates_from_audio_as_it_reported(
 def test_train_heads_together_equal_heads_alone(ic: Any, config: Config, tmp_path: Path) -> None:
     _, folder = ic("large")
     file = config(total_steps=40, gradient_clipping=0.1)
-    assert train(folder, file, tmp_path / "all", "--pooling", "VQ-LP", "mean", "--lr", "1e-2", "1e-3") == 0
+    assert train(folder, file, tmp_path / "all", "--poolings", "VQ-LP", "mean", "--lr", "1e-2", "1e-3") == 0
     for pooling in ("VQ-LP", "mean"):
         for rate in ("1e-2", "1e-3"):
-            assert train(folder, file, tmp_path / "one", "--pooling", pooling, "--lr", rate) == 0
+            assert train(folder, file, tmp_path / "one", "--poolings", pooling, "--lr", rate) == 0
             name = f"{pooling}/lr={rate}/states-40.ckpt"
             together, alone = state_of(tmp_path / "all", name), state_of(tmp_path / "one", name)
             for key in ("Featurizer", "Downstream"):
@@ -156,7 +156,7 @@ def test_train_on_two_threads_gives_the_same_heads_as_on_one(ic: Any, config: Co
     file = config(total_steps=40)
     for threads in (1, 2):
         with torch_threads(threads):
-            assert train(folder, file, tmp_path / str(threads), "--pooling", "VQ-LP", "mean") == 0
+            assert train(folder, file, tmp_path / str(threads), "--poolings", "VQ-LP", "mean") == 0
     for pooling in ("VQ-LP", "mean"):
         one, two = (next((tmp_path / threads / pooling).iterdir()) for threads in "12")
         states = [state_of(each, "states-40.ckpt") for each in (one, two)]
@@ -171,7 +171,7 @@ def test_train_resumed_after_sigkill_equals_uninterrupted(
     """Killed while the checkpoint ``killed_at`` is written: some heads are a step ahead of the others then."""
     _, folder = ic("large")
     file = config(total_steps=60, max_keep=1)
-    options = ["--pooling", "VQ-LP", "mean", "--lr", "1e-2", "1e-3"]
+    options = ["--poolings", "VQ-LP", "mean", "--lr", "1e-2", "1e-3"]
     written = 0
 
     def write(*args: Any) -> None:

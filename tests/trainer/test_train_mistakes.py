@@ -25,7 +25,7 @@ def test_train_refuses_vectors_with_another_folds_statistics(
         "vqpool_er",
         "--store",
         str(folder),
-        "--pooling",
+        "--poolings",
         "VQ-GP",
         "-p",
         str(tmp_path / "exp"),
@@ -38,10 +38,10 @@ def test_train_refuses_vectors_with_another_folds_statistics(
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (["--pooling", "VQ-LPP"], "Did you mean VQ-LP"),
-        (["--pooling", "VQ-SIF"], "'VQ-SIF'"),
-        (["--pooling", "Whitening"], "has to be fitted"),
-        (["--pooling", "VQ-Squash-AND"], "'VQ-Squash-AND'"),
+        (["--poolings", "VQ-LPP"], "Did you mean VQ-LP"),
+        (["--poolings", "VQ-SIF"], "'VQ-SIF'"),
+        (["--poolings", "Whitening"], "has to be fitted"),
+        (["--poolings", "VQ-Squash-AND"], "'VQ-Squash-AND'"),
         (["--lr", "0"], "--lr 0.0"),
         (["--lr", "nan"], "--lr nan"),
         (["--store", "nothing"], "vqpool extract"),

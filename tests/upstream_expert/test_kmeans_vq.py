@@ -63,8 +63,10 @@ def fitted(tmp_path_factory: pytest.TempPathFactory, speech: Path, checkpoint: P
 
 
 def fit(speech: Path, out: Path, upstream: str, checkpoint: Path, *more: str) -> int:
-    options = ["--out", str(out), "-u", upstream, "--checkpoint", str(checkpoint), "-l", "1", "3"]
-    return cli.main(["kmeans", str(speech), *options, "-k", "12", "--groups", "2", "--frames", "240", *more])
+    options = ["--output", str(out), "-u", upstream, "--checkpoint", str(checkpoint), "-l", "1", "3"]
+    return cli.main(
+        ["kmeans", str(speech), *options, "--entries", "12", "--groups", "2", "--frames", "240", *more]
+    )
 
 
 def brute_force(codebooks: Path, states: list[torch.Tensor]) -> torch.Tensor:
@@ -188,7 +190,7 @@ def test_geometry_of_padding_upstreams_and_of_lawless_ones() -> None:
 def centred(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, speech: Path) -> Path:
     """Codebooks on features whose module holds noise of its own, and whose frames are centred."""
     out = tmp_path_factory.mktemp("centred") / "codebook.yaml"
-    options = ["--out", str(out), "-u", request.param, "-l", "0", "-k", "12", "--frames", "240"]
+    options = ["--output", str(out), "-u", request.param, "-l", "0", "--entries", "12", "--frames", "240"]
     assert cli.main(["kmeans", str(speech), *options]) == 0
     return out
 
@@ -371,13 +373,13 @@ def test_codebooks_of_another_upstream_say_so(tmp_path: Path, fitted: Path) -> N
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        (["-k", "241"], "there are only 240 frames"),
+        (["--entries", "241"], "there are only 240 frames"),
         (["--groups", "5"], "48 columns do not split"),
         (["-l", "4"], "has the layers 0 to 3"),
-        (["-k", "0"], "are at least 1"),
+        (["--entries", "0"], "are at least 1"),
         (["--device", "abacus"], "--device abacus: torch knows no such device."),
-        (["--out", "none/codebook.yaml"], "in a folder that exists"),
-        (["--out", "codebook.json"], "name a .yaml file"),
+        (["--output", "none/codebook.yaml"], "in a folder that exists"),
+        (["--output", "codebook.json"], "name a .yaml file"),
         (["-u", "hubert_lokal"], "Unknown upstream of S3PRL 'hubert_lokal'. Did you mean"),
         (["--checkpoint", "none.pt"], "none.pt cannot be loaded"),
     ],
@@ -395,6 +397,6 @@ def test_fit_mistakes_are_one_line_and_leave_nothing(
 
 
 def test_fit_of_a_folder_without_audio_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    options = ["--out", str(tmp_path / "a.yaml"), "-u", "mfcc", "-l", "0", "-k", "4"]
+    options = ["--output", str(tmp_path / "a.yaml"), "-u", "mfcc", "-l", "0", "--entries", "4"]
     assert cli.main(["kmeans", str(tmp_path), *options]) == 2
     assert "no .wav, .flac, .ogg files in it" in capsys.readouterr().err

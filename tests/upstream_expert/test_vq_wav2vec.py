@@ -61,7 +61,7 @@ def checkpoint(path: Path, vq_type: str, **changes: Any) -> str:
 def test_codes_equal_fairseqs(tmp_path: Path, kind: str, converted: bool) -> None:
     expected, path = golden.expected("fairseq"), str(golden.CHECKPOINTS / f"{MODELS[kind]}.pt")
     if converted:
-        assert cli.main(["convert", path, str(tmp_path / "a.safetensors")]) == 0
+        assert cli.main(["convert", path, "--output", str(tmp_path / "a.safetensors")]) == 0
         path = str(tmp_path / "a.safetensors")
     upstream = hub.vq_wav2vec_vq_custom(ckpt=path).eval()
     for i in range(3):

@@ -32,8 +32,8 @@ def mfcc_vq(refresh: bool = False, model_config: str | None = None, **_: _Any) -
 def fbank_vq(refresh: bool = False, model_config: str | None = None, **_: _Any) -> _UpstreamExpert:
     """S3PRL's `fbank` (240 columns, 10 ms) with three codebooks of 32: the statics; the deltas; the delta-deltas.
 
-    Needs no network and no checkpoint. The codebooks were made with ``vqpool kmeans -u fbank -l 0 -k 32 --groups 3``
-    from LibriSpeech clips (CC BY 4.0) and Picovoice wake words (Apache-2.0), without labels.
+    Needs no network and no checkpoint. The codebooks were made without labels, from LibriSpeech clips (CC BY 4.0) and
+    Picovoice wake words (Apache-2.0), with ``vqpool kmeans -u fbank -l 0 --entries 32 --groups 3``.
 
     Args:
         model_config: file of training counts (`-g`), for selections such as `-s vq_bp`.

@@ -1,0 +1,54 @@
+"""Options that several verbs share, so that each has one name and one meaning; and the names of earlier versions."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+
+from ..errors import InputError
+
+#: A verb (None for all), what was once written, as a pattern of its arguments, one a line, and what is written now.
+_RENAMED = (
+    (None, r"^--pooling(?==|$)", "--poolings"),
+    (None, r"^--out(?==|$)", "--output"),
+    (None, r"^--upstream_ckpt(?==|$)", "--checkpoint"),
+    (None, r"^--upstream_model_config(?==|$)", "--model-config"),
+    ("kmeans", r"^-k\n?\d+$", "--entries"),
+    ("synthesise", r"\A[^-].*", "--output FOLDER"),
+    ("convert", r"\A[^-].*\n[^-].*\Z", "IN --output OUT"),
+)
+
+
+def refuse_renamed(argv: Sequence[str]) -> None:
+    """Raise InputError, with the new name, for an option that an earlier version called otherwise."""
+    verb, given = argv[0] if argv else None, "\n".join(argv[1:])
+    for where, pattern, now in _RENAMED:
+        found = re.search(pattern, given, re.MULTILINE)
+        if found and where in (None, verb):
+            raise InputError(f"{' '.join(found[0].splitlines())}: write {now} (vqpool {verb} --help).")
+
+
+def add_upstream(parser: argparse.ArgumentParser, which: str, default: str | None = None) -> None:
+    """Add ``-u/--upstream``, which is required if it has no ``default``."""
+    text = f"{which} (default: %(default)s)" if default else which
+    parser.add_argument("-u", "--upstream", required=default is None, default=default, help=text)
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Add ``-k/--checkpoint``, run_downstream.py's ``-k``."""
+    parser.add_argument(
+        "-k", "--checkpoint", metavar="CKPT", help="the upstream's checkpoint, as run_downstream.py's -k"
+    )
+
+
+def add_model_config(parser: argparse.ArgumentParser) -> None:
+    """Add ``-g/--model-config``, run_downstream.py's ``-g``."""
+    parser.add_argument(
+        "-g", "--model-config", metavar="FILE", help="the upstream's codebook.yaml, as run_downstream.py's -g"
+    )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device``."""
+    parser.add_argument("--device", help="default: cuda where there is one, else cpu")
