@@ -7,13 +7,13 @@ VENV ?= .venv
 LEGACY := .venv-legacy
 PIP = $(1)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test lint format test-legacy clean
+.PHONY: help demo test lint format docs test-legacy clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
 
-demo: $(VENV)/.demo ## install, then the main job on synthesised speech: VQ-LP beside mean
+demo: $(VENV)/.package ## install, then the main job on synthesised speech: VQ-LP beside mean
 	$(VENV)/bin/vqpool demo --output demo
 
 test: $(VENV)/.test ## install, then all tests
@@ -27,25 +27,32 @@ lint: $(VENV)/.test ## ruff and mypy
 format: $(VENV)/.test ## let ruff lay out the code
 	$(VENV)/bin/ruff format .
 
+docs: $(VENV)/.docs ## build the documentation into site/; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+
 test-legacy: $(LEGACY)/.test ## the runner's end-to-end tests on the older stack (Python 3.10, torch 2.5.1)
 	$(LEGACY)/bin/python -m pytest tests/runner/test_runner.py tests/runner/test_real_speech.py tests/runner/test_compat.py
 
 clean: ## remove what make has made
-	rm -rf $(VENV) $(LEGACY) demo build dist *.egg-info
+	rm -rf $(VENV) $(LEGACY) demo site build dist *.egg-info
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.demo: $(VENV)/bin/python setup.py constraints.txt
-	$(call PIP,$(VENV)) -e ".[demo]"
+$(VENV)/.package: $(VENV)/bin/python setup.py constraints.txt
+	$(call PIP,$(VENV)) -e .
 	touch $@
 
 $(VENV)/.test: $(VENV)/bin/python setup.py constraints.txt
-	$(call PIP,$(VENV)) -e ".[demo,test]"
+	$(call PIP,$(VENV)) -e ".[test]"
+	touch $@
+
+$(VENV)/.docs: $(VENV)/bin/python setup.py constraints.txt
+	$(call PIP,$(VENV)) -e ".[docs]"
 	touch $@
 
 $(LEGACY)/.test: setup.py constraints.txt
 	@test -n "$(PYTHON310)" || { echo "no Python 3.10 found: make test-legacy PYTHON310=/path/to/python3.10"; exit 2; }
 	$(PYTHON310) -m venv $(LEGACY)
-	$(call PIP,$(LEGACY)) -e ".[demo,test]" catalyst librosa sox
+	$(call PIP,$(LEGACY)) -e ".[test]" catalyst librosa sox
 	touch $@
