@@ -1,28 +1,36 @@
-"""Reading audio: any file that libsndfile opens, as 16 kHz mono float32, with one-line errors.
+"""Reading audio as 16 kHz mono float32, with one-line errors.
 
-Takes the place of ``torchaudio.load`` and of ``torchaudio.sox_effects`` in S3PRL's datasets.
+Takes the place of ``torchaudio.load`` and of ``torchaudio.sox_effects`` in S3PRL's datasets. What counts is
+what decoding gives: samples are read in blocks until there are no more, whatever a header promises.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
 import soxr
 
 from ..errors import InputError
+from . import containers
 
 SAMPLE_RATE = 16000
 MIN_SAMPLES = 400
 """One frame of the upstreams: 25 ms at 16 kHz."""
+RATES = (1_000, 768_000)
+"""Lowest and highest sample rate in Hz that is believed."""
 
-_DATA_CHUNK = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
-_UNKNOWN_LENGTH = 0x7FFFF000
-"""Writers that stream a WAV to a pipe declare a length from here up, meaning "until the end"."""
+_BLOCK = 2**18
+"""Numbers that are decoded at once."""
+_UNKNOWN = 2**62
+"""libsndfile's number of frames where it knows none is from here up."""
+_BELIEVED = 64
+"""Frames per byte of a file that a header may promise without being checked; FLAC needs fewer but for silence."""
 
 
 def read(path: str | Path, gain_db: float = 0.0, start: int = 0, frames: int | None = None) -> np.ndarray:
@@ -37,19 +45,19 @@ def read(path: str | Path, gain_db: float = 0.0, start: int = 0, frames: int | N
     clips at 16 kHz; where 8 to 48 kHz were resampled, 1.2e-6 on speech and 2e-4 on white noise of
     level 0.1 (the filters differ next to 8 kHz).
 
+    Memory is a few times what the samples take, whatever the header promises.
+
     Raises:
-        InputError: no such file, not audio, truncated, zero samples, NaN or infinite samples, fewer
-            samples than one 25 ms frame, or an excerpt beyond the end.
+        InputError: no such file, not audio, a format in which a cut file goes unnoticed, truncated, a sample
+            rate outside `RATES`, zero samples, NaN or infinite samples, fewer samples than one 25 ms frame,
+            or an excerpt beyond the end.
     """
-    with _opened(path) as file:
-        if file.samplerate == SAMPLE_RATE:
-            file.seek(min(start, file.frames))
-            count = file.frames - file.tell() if frames is None else frames
-            samples = _mono(file, path, min(count, file.frames - file.tell()))
+    with _opened(path) as opened:
+        if opened.file.samplerate == SAMPLE_RATE:
+            samples = _joined(opened.blocks(start, frames))
         else:
-            samples = soxr.resample(
-                _mono(file, path, file.frames), file.samplerate, SAMPLE_RATE, quality="HQ"
-            )
+            whole = _joined(opened.blocks())
+            samples = soxr.resample(whole, opened.file.samplerate, SAMPLE_RATE, quality="HQ")
             samples = samples[start:] if frames is None else samples[start : start + frames]
     if frames is not None and len(samples) < frames:
         raise InputError(
@@ -71,52 +79,138 @@ def read(path: str | Path, gain_db: float = 0.0, start: int = 0, frames: int | N
 
 
 def length(path: str | Path) -> int:
-    """Samples that a file has at 16 kHz, from its header alone (rounded down when it is resampled).
+    """Samples that `read` gives of a file: from its header, or by decoding it where the header cannot be trusted.
+
+    So it is with an MP3 without a Xing header, a FLAC that was written to a pipe, and a promise that is too large
+    for the file.
 
     Raises:
-        InputError: as :func:`read`, as far as a header shows it.
+        InputError: as `read`, as far as a header shows it.
     """
-    with _opened(path) as file:
-        return file.frames * SAMPLE_RATE // file.samplerate
+    with _opened(path) as opened:
+        count = opened.promised
+        if count is None or count > _BELIEVED * Path(path).stat().st_size:
+            count = sum(map(len, opened.blocks()))
+        rate = opened.file.samplerate
+    return (2 * count * SAMPLE_RATE + rate) // (2 * rate)  # soxr rounds half up
+
+
+class _Forward(soundfile.SoundFile):
+    """soundfile seeks after each block that it reads, which fails where libsndfile does not know the length."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A file that libsndfile decodes, and the number of frames that its header promises (None: unknown)."""
+
+    path: str | Path
+    file: _Forward
+    promised: int | None
+
+    def blocks(self, start: int = 0, count: int | None = None) -> Iterator[np.ndarray]:
+        """Mono float32 [n] pieces of the frames from ``start`` on, ``count`` of them or all.
+
+        Raises:
+            InputError: decoding fails, or ends before the number of frames that the header promises.
+        """
+        skipped = self._skip(start)
+        left = float("inf") if count is None else skipped + count
+        total = start - skipped
+        while left > 0:
+            block = self._next(min(left, _BLOCK // self.file.channels))
+            if not len(block):
+                break
+            total, left = total + len(block), left - len(block)
+            if skipped < len(block):
+                yield _mono(block[skipped:])
+            skipped -= min(skipped, len(block))
+        wanted = start + count if count is not None else total + 1
+        if self.promised is not None and total < min(self.promised, wanted):
+            raise _truncated(
+                self.path, f"the header promises {self.promised} samples, decoding ends after {total}"
+            )
+
+    def _skip(self, start: int) -> int:
+        """Go to frame ``start``; the number of frames that have to be decoded on the way there."""
+        if start == 0 or self.promised is None or self.file.format in ("MP3", "OGG"):
+            return start
+        try:
+            self.file.seek(min(start, self.promised))
+        except soundfile.LibsndfileError:  # some codecs cannot
+            return start
+        return start - min(start, self.promised)
+
+    def _next(self, count: float) -> np.ndarray:
+        try:
+            return self.file.read(int(count), dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise _truncated(self.path, _reason(error)) from error
+
+
+def _joined(blocks: Iterator[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.zeros(0, np.float32), *blocks])
+
+
+def _mono(block: np.ndarray) -> np.ndarray:
+    return block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
+def _opened(path: str | Path) -> Iterator[_Opened]:
     if not Path(path).is_file():
         problem = "is a folder, not an audio file" if Path(path).is_dir() else "no such file"
         raise InputError(f"{path}: {problem}. Check the path, or the list that names it.")
+    if Path(path).suffix.lower() == ".raw":
+        raise InputError(
+            f"{path}: raw samples do not say their sample rate and type. Convert the file to WAV."
+        )
     try:
-        file = soundfile.SoundFile(str(path))
+        with open(path, "rb") as source, ExitStack() as stack:
+            yield _decoder(path, source, stack)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
+
+
+def _decoder(path: str | Path, source: BinaryIO, stack: ExitStack) -> _Opened:
+    """The file, once its header is known to make sense; ``stack`` closes what is opened."""
+    try:
+        file = stack.enter_context(_Forward(str(path)))
+        _require_whole(path, source, file.format)
+        promised: int | None = file.frames if file.frames < _UNKNOWN else None
+        source.seek(0)
+        if file.format == "MP3" and not containers.knows_length(source):
+            file, promised = stack.enter_context(_Forward(containers.WithoutEnd(source))), None
     except soundfile.LibsndfileError as error:
         raise InputError(
-            f"{path}: not audio that libsndfile can read ({error.error_string.strip().rstrip('.')})."
+            f"{path}: not audio that libsndfile can read ({_reason(error)})."
             " Expected WAV, FLAC, OGG or MP3: convert the file, or fetch it again."
         ) from error
-    with file:
-        declared, there = _data_bytes(file)
-        if there < declared < _UNKNOWN_LENGTH:
-            raise _truncated(path, f"the header promises {declared} bytes of samples, {there} are there")
-        if file.frames == 0:
-            raise InputError(f"{path}: zero samples. Fetch the file again, or take it out of the list.")
-        yield file
-
-
-def _data_bytes(file: soundfile.SoundFile) -> tuple[int, int]:
-    """(declared, found) size of a WAV's samples; libsndfile itself silently cuts a truncated WAV short."""
-    mismatch = _DATA_CHUNK.search(file.extra_info)
-    return (int(mismatch[1]), int(mismatch[2])) if mismatch else (0, 0)
-
-
-def _mono(file: soundfile.SoundFile, path: str | Path, count: int) -> np.ndarray:
-    try:
-        samples = file.read(count, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise _truncated(path, error.error_string.strip().rstrip(".")) from error
-    if len(samples) < count:
-        raise _truncated(
-            path, f"the header promises {file.frames} samples, reading stops after {file.tell()}"
+    if not RATES[0] <= file.samplerate <= RATES[1]:
+        raise InputError(
+            f"{path}: the header says {file.samplerate} Hz, expected {RATES[0]} to {RATES[1]} Hz."
+            " Convert the file again from its source."
         )
-    return samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
+    if promised == 0:
+        raise InputError(f"{path}: zero samples. Fetch the file again, or take it out of the list.")
+    return _Opened(path, file, promised)
+
+
+def _require_whole(path: str | Path, source: BinaryIO, kind: str) -> None:
+    if kind not in containers.CHECKED:
+        raise InputError(
+            f"{path}: is {kind}, in which a file that was cut short looks like a whole one."
+            " Convert it to WAV or FLAC."
+        )
+    lacking = containers.missing(source, kind)
+    if lacking:
+        raise _truncated(path, lacking)
+
+
+def _reason(error: soundfile.LibsndfileError) -> str:
+    return error.error_string.strip().rstrip(".")
 
 
 def _truncated(path: str | Path, details: str) -> InputError:
