@@ -28,7 +28,7 @@ format: $(VENV)/.test ## let ruff lay out the code
 	$(VENV)/bin/ruff format .
 
 docs: $(VENV)/.docs ## build the documentation into site/; a broken link is an error
-	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 test-legacy: $(LEGACY)/.test ## the runner's end-to-end tests on the older stack (Python 3.10, torch 2.5.1)
 	$(LEGACY)/bin/python -m pytest tests/runner/test_runner.py tests/runner/test_real_speech.py tests/runner/test_compat.py
