@@ -1,20 +1,24 @@
 """Vector-quantization pooling (arXiv 2304.03940) for S3PRL and SUPERB.
 
-Importing this package registers the upstreams and downstreams with S3PRL. `s3prl_vqpool.pooling` needs torch
-alone and can be used where S3PRL is not installed.
+Importing this package imports neither torch nor S3PRL. It only prepares the import of S3PRL: whoever imports
+`s3prl.hub` or `s3prl.downstream` later, in any way, finds the upstreams and downstreams of this package there.
+`s3prl_vqpool.pooling` needs torch alone and works where S3PRL is not installed.
 """
 
-import warnings
-from importlib.util import find_spec
-
-from .errors import InputError
+from .runner import hook
 
 __version__ = "0.1.0"
 
-if find_spec("s3prl") is not None:
-    from .runner.plugin import register
 
-    try:
-        register()
-    except (InputError, ImportError, OSError) as error:
-        warnings.warn(f"not registered with S3PRL ({error}); `vqpool doctor` says more", stacklevel=2)
+def register() -> None:
+    """Import S3PRL now and put this package's upstreams and downstreams there; further calls change nothing.
+
+    Raises:
+        ImportError: S3PRL, or something that it or an upstream needs, cannot be imported.
+    """
+    from .runner import plugin
+
+    plugin.register()
+
+
+hook.install()

@@ -22,6 +22,9 @@ from s3prl_vqpool.tables.features import Features
 from s3prl_vqpool.tables.nearest import Fold, accuracy, evaluate
 
 # isort: split
+import s3prl.hub  # noqa: F401 (with s3prl_vqpool before it, torchaudio imports on every stack)
+
+# isort: split
 from torchaudio.compliance.kaldi import mfcc
 
 POOLINGS = ("AP", "SP", "VQ-Squash-AND", "VQ-AllSquash-AND", "VQ-LP", "VQ-GP", "VQ-BP")

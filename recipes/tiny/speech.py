@@ -21,7 +21,10 @@ from s3prl_vqpool.files import sha256, whole
 from s3prl_vqpool.runner.config import Section
 
 # isort: split
-import torchaudio  # after s3prl_vqpool, which makes it import on every stack
+import s3prl.hub  # noqa: F401 (with s3prl_vqpool before it, torchaudio imports on every stack)
+
+# isort: split
+import torchaudio
 
 WINDOW, HOP = 400, 320  # samples of a frame, as wav2vec 2.0's convolutions see it
 FLOOR_DB = 50.0  # mel energies so far below a clip's highest are silence

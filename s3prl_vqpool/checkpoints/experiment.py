@@ -7,6 +7,8 @@ import os
 import pickle
 import re
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,14 @@ from . import torch_files
 
 #: What S3PRL's runner puts into a checkpoint beside tensors and plain containers: `Args`.
 SAFE_GLOBALS: list[Any] = [argparse.Namespace]
+
+
+@contextmanager
+def namespaces_allowed() -> Iterator[None]:
+    """While entered, `torch.load` with ``weights_only=True`` takes `SAFE_GLOBALS`; what others listed stays listed."""
+    already = torch.serialization.get_safe_globals()
+    with torch.serialization.safe_globals([each for each in SAFE_GLOBALS if each not in already]):
+        yield
 
 
 _WANTED = re.compile(r"GLOBAL ([\w.]+)")
@@ -38,7 +48,6 @@ def load(path: str | Path, required: tuple[str, ...] = ()) -> dict[str, Any]:
         problem = "is a folder, name the checkpoint in it" if path.is_dir() else "no such checkpoint"
         raise InputError(f"{path}: {problem}.")
 
-    torch.serialization.add_safe_globals(SAFE_GLOBALS)
     try:
         with open(path, "rb") as file:
             zipped = torch_files.is_zip(file)
@@ -47,7 +56,8 @@ def load(path: str | Path, required: tuple[str, ...] = ()) -> dict[str, Any]:
     if zipped:
         torch_files.check_zip(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        with namespaces_allowed():
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         wanted = _WANTED.search(str(error))
         if wanted and not _ends_with(path, wanted[1]):

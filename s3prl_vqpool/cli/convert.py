@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..checkpoints import fairseq
 from ..errors import InputError
 
 HELP = (
@@ -23,6 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..checkpoints import fairseq
+
     if args.output.suffix not in (".pt", ".ckpt", ".safetensors"):
         raise InputError(f"{args.output}: name it .safetensors, or .pt or .ckpt for S3PRL's format.")
     checkpoint = fairseq.load(args.input)

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ..corpora import synthetic
 from ..errors import InputError
 from ..runner.plugin import folder
 from .options import add_upstream
@@ -32,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..corpora import synthetic
+
     out = args.output.resolve()
     datarc = synthetic.synthesise(out / "corpora", ("ks",))["ks"]
     accuracies = {name: _train_and_evaluate(name, args.upstream, out / name, datarc) for name in POOLINGS}
@@ -74,7 +75,7 @@ def _train_and_evaluate(pooling: str, upstream: str, expdir: Path, datarc: dict[
 def _runner(*argv: str) -> str:
     """Run run_downstream.py in a process of its own, its progress on this terminal; what it printed."""
     print(f"$ run_downstream.py {' '.join(argv)}", flush=True)
-    command = [sys.executable, "-W", "ignore", "-m", "s3prl_vqpool.runner.run_downstream", *argv]
+    command = [sys.executable, "-m", "s3prl_vqpool.runner.run_downstream", *argv]
     finished = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     print(finished.stdout, end="", flush=True)
     if finished.returncode:

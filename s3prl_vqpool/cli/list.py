@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import astuple
+from typing import TYPE_CHECKING
 
-from .. import pooling
-from ..codes.facts import FACTS, Facts
-from ..pooling.registry import MEAN
-from ..runner.plugin import downstreams, upstreams
+if TYPE_CHECKING:
+    from ..pooling import Method
 
 HELP = "List the upstreams, downstreams or poolings that this plugin adds."
 EXAMPLE = "vqpool list upstreams"
@@ -28,19 +28,33 @@ def run(args: argparse.Namespace) -> int:
 
 def rows(kind: str) -> list[tuple[str, ...]]:
     """Names of one kind, with what there is to say about each."""
-    if kind == "upstreams":
-        heading = ("upstream", "parameters", "frame", "codebooks", "licence of weights", "weights from")
-        return [heading, *((name, *astuple(FACTS.get(name, Facts()))) for name in upstreams())]
-    if kind == "downstreams":
-        from importlib import import_module
+    return {"upstreams": _upstreams, "downstreams": _downstreams, "poolings": _poolings}[kind]()
 
-        modules = [(name, import_module(f"s3prl.downstream.{name}.expert")) for name in downstreams()]
-        return [*((name, _first_line(module.__doc__)) for name, module in modules)]
+
+def _upstreams() -> list[tuple[str, ...]]:
+    from ..codes.facts import FACTS, Facts
+    from ..runner.plugin import upstreams
+
+    heading = ("upstream", "parameters", "frame", "codebooks", "licence of weights", "weights from")
+    return [heading, *((name, *astuple(FACTS.get(name, Facts()))) for name in upstreams())]
+
+
+def _downstreams() -> list[tuple[str, ...]]:
+    from ..runner.plugin import downstreams, expert_of
+
+    modules = [(name, sys.modules[expert_of(name).__module__]) for name in downstreams()]
+    return [(name, _first_line(module.__doc__)) for name, module in modules]
+
+
+def _poolings() -> list[tuple[str, ...]]:
+    from .. import pooling
+    from ..pooling.registry import MEAN
+
     methods = [(method.name, _needs(method)) for method in map(pooling.method, pooling.methods())]
     return [(MEAN, "mean over all frames that S3PRL keeps: its MeanPooling"), *methods]
 
 
-def _needs(method: pooling.Method) -> str:
+def _needs(method: Method) -> str:
     needs = [
         *(["codes"] if method.needs_codes else []),
         *(["training statistics"] if method.needs_statistics else []),

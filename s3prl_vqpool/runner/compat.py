@@ -1,23 +1,29 @@
 """S3PRL 0.4.18 on current releases: one small shim per breakage, applied only where it is needed.
 
-This is the only file that changes other packages. A stack on which S3PRL works by itself (torch 2.5,
-torchaudio 2.5, huggingface_hub 0.25, say) comes out as it went in. `vqpool doctor` prints what was applied.
+A shim changes what S3PRL's modules get when they import something, and what nobody else gets: they run with an
+``__import__`` of their own (`prepare`), which hands out the stand-ins in `seen`. The one exception is
+torchaudio's compiled extension: where torchaudio cannot be imported at all, the whole process gets one without it.
+A stack on which S3PRL works by itself (torch 2.5, torchaudio 2.5, huggingface_hub 0.25, say) comes out as it
+went in. `vqpool doctor` prints what was applied.
 """
 
 from __future__ import annotations
 
+import builtins
+import importlib
 import importlib.util
+import logging
 import sys
-import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, NoReturn
-
-import torch
 
 from ..errors import InputError
 from ..files import whole
+
+RUNNER = "s3prl.downstream.runner"
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,8 @@ class Shim:
 
 SHIMS: list[Shim] = []
 applied: list[Shim] = []
+#: By name: the modules that S3PRL's modules get in place of what others get.
+seen: dict[str, ModuleType] = {}
 
 
 def shim(name: str, since: str, reason: str, needed: Callable[[], bool]) -> Callable:
@@ -52,20 +60,75 @@ def apply() -> list[Shim]:
     return applied
 
 
-def _installed(name: str) -> bool:
-    return name in sys.modules or importlib.util.find_spec(name) is not None
+# ---------------------------------------------------------------------------------- what S3PRL's modules see
+class Overlay(ModuleType):
+    """A module seen through a few replaced names."""
+
+    def __init__(self, module: ModuleType, **replaced: Any) -> None:
+        super().__init__(module.__name__)
+        vars(self).update(replaced, _module=module)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(vars(self)["_module"], name)
 
 
-def _module(name: str, **members: Any) -> types.ModuleType:
-    """A module made here and put into sys.modules and, where there is one, on its parent."""
-    module = types.ModuleType(name, f"Stand-in made by {__name__}")
-    vars(module).update(members)
-    module.__spec__ = importlib.util.spec_from_loader(name, loader=None)
-    sys.modules[name] = module
+def show(name: str, **members: Any) -> None:
+    """S3PRL sees the module ``name`` with ``members``, over those that it has, if there is such a module."""
+    if name not in seen:
+        real = _installed(name)
+        seen[name] = Overlay(importlib.import_module(name)) if real else ModuleType(name, "Stand-in")
+    vars(seen[name]).update(members)
     parent, _, child = name.rpartition(".")
-    if parent in sys.modules:
-        setattr(sys.modules[parent], child, module)
-    return module
+    if parent:
+        show(parent, **{child: seen[name]})
+
+
+def prepare(module: ModuleType) -> None:
+    """Before a module of S3PRL runs: apply the shims, and let its imports find `seen`."""
+    apply()
+    logging.getLogger("s3prl.upstream.espnet_hubert.expert").setLevel(logging.ERROR)  # that ESPnet is missing
+    if seen:
+        vars(module)["__builtins__"] = {**vars(builtins), "__import__": _import}
+
+
+def _import(
+    name: str,
+    globals: Mapping[str, object] | None = None,
+    locals: Mapping[str, object] | None = None,
+    fromlist: Sequence[str] | None = (),
+    level: int = 0,
+) -> ModuleType:
+    """`__import__` as S3PRL's modules have it."""
+    if level == 0 and name in seen:
+        wanted = name if fromlist else name.partition(".")[0]
+        return seen[wanted]
+    module = builtins.__import__(name, globals, locals, fromlist or (), level)
+    return seen.get(module.__name__, module)
+
+
+def mend(module: ModuleType) -> None:
+    """Give a module of S3PRL that ran before the shims were applied the stand-ins for what it has imported."""
+    instead = dict(_replaced())
+    for name, value in list(vars(module).items()):
+        if id(value) in instead:
+            setattr(module, name, instead[id(value)])
+
+
+def _replaced() -> Iterator[tuple[int, Any]]:
+    """The id of each original, which lives as long as its module does, and its stand-in."""
+    for overlay in seen.values():
+        original = vars(overlay).get("_module")
+        if original is not None:
+            yield id(original), overlay
+            for name in set(vars(overlay)) & set(vars(original)) - set(vars(ModuleType(""))):
+                yield id(getattr(original, name)), getattr(overlay, name)
+
+
+def _installed(name: str) -> bool:
+    try:
+        return name in sys.modules or importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # not even its parent is
+        return False
 
 
 # ---------------------------------------------------------------------------------------------- torchaudio
@@ -89,15 +152,16 @@ def _without_torchaudio_extension() -> None:
     def unavailable(*_: Any, **__: Any) -> NoReturn:
         raise RuntimeError("torchaudio's compiled extension does not load beside this build of torch")
 
-    _module(
-        "torchaudio._extension",
-        _IS_TORCHAUDIO_EXT_AVAILABLE=False,
-        _load_lib=lambda lib: False,
-        fail_if_no_align=lambda function: unavailable,
-    )
+    name = "torchaudio._extension"
+    stand_in = ModuleType(name, f"Stand-in made by {__name__}")
+    stand_in.__spec__ = importlib.util.spec_from_loader(name, loader=None)
+    stand_in._IS_TORCHAUDIO_EXT_AVAILABLE = False  # type: ignore[attr-defined]
+    stand_in._load_lib = lambda lib: False  # type: ignore[attr-defined]
+    stand_in.fail_if_no_align = lambda function: unavailable  # type: ignore[attr-defined]
+    sys.modules[name] = stand_in
     import torchaudio
 
-    torchaudio._extension = sys.modules["torchaudio._extension"]
+    torchaudio._extension = stand_in
 
 
 def _torchaudio_lacks(attribute: str) -> bool:
@@ -113,9 +177,7 @@ def _torchaudio_lacks(attribute: str) -> bool:
     lambda: _torchaudio_lacks("set_audio_backend"),
 )
 def _set_audio_backend() -> None:
-    import torchaudio
-
-    torchaudio.set_audio_backend = lambda backend: None
+    show("torchaudio", set_audio_backend=lambda backend: None)
 
 
 @shim(
@@ -125,113 +187,66 @@ def _set_audio_backend() -> None:
     lambda: _installed("torchaudio._torchcodec") and not _installed("torchcodec"),
 )
 def _torchaudio_load() -> None:
-    import torchaudio
+    from .sox import load
 
-    torchaudio.load = load
+    show("torchaudio", load=load)
 
 
-def load(
-    uri: Any,
-    frame_offset: int = 0,
-    num_frames: int = -1,
-    normalize: bool = True,
-    channels_first: bool = True,
-    **_: Any,
-) -> tuple[torch.Tensor, int]:
-    """`torchaudio.load` by soundfile: float32 [channels, samples] (or transposed) and the sample rate."""
-    import soundfile
+def _sox_fails() -> bool:
+    try:
+        import torch
+        from torchaudio.sox_effects import apply_effects_tensor
 
-    samples, rate = soundfile.read(
-        uri, start=frame_offset, frames=num_frames, dtype="float32", always_2d=True
-    )
-    return torch.from_numpy(samples.T.copy() if channels_first else samples), rate
+        apply_effects_tensor(torch.zeros(1, 16), 16000, [["gain", "-3.0"]])
+    except (ImportError, OSError, RuntimeError, AttributeError):
+        return True
+    return False
 
 
 @shim(
     "torchaudio.sox_effects",
-    "torchaudio 2.9",
+    "torchaudio 2.9, or no libsox on this machine",
     "imported by s3prl.hub (mos_prediction) and speech_commands: the effects that these use, by soundfile and soxr",
-    lambda: not _installed("torchaudio.sox_effects"),
+    _sox_fails,
 )
 def _sox_effects() -> None:
-    _module(
+    from .sox import apply_effects_file, apply_effects_tensor
+
+    show(
         "torchaudio.sox_effects",
         apply_effects_file=apply_effects_file,
         apply_effects_tensor=apply_effects_tensor,
     )
 
 
-def apply_effects_tensor(
-    tensor: torch.Tensor, sample_rate: int, effects: Sequence[Sequence[str]], channels_first: bool = True
-) -> tuple[torch.Tensor, int]:
-    """sox's `channels 1`, `rate R` and `gain dB` on float32 [channels, samples]; other effects are refused.
-
-    sox computes with integers, so what goes beyond full scale is clipped after each effect.
-    """
-    import soxr
-
-    samples = tensor if channels_first else tensor.T
-    for name, *values in effects:
-        if name == "channels" and values == ["1"]:
-            samples = samples.mean(dim=0, keepdim=True)
-        elif name == "rate" and len(values) == 1 and values[0].isdecimal():
-            resampled = soxr.resample(samples.T.numpy(), sample_rate, int(values[0]), quality="HQ")
-            samples, sample_rate = torch.from_numpy(resampled.T.copy()), int(values[0])
-        elif name == "gain" and len(values) == 1 and _is_number(values[0]):
-            samples = samples * 10 ** (float(values[0]) / 20)
-        else:
-            raise InputError(f"sox effect {' '.join([name, *values])!r} needs torchaudio < 2.9 and libsox.")
-        samples = samples.clip(-1, 1)
-    return samples if channels_first else samples.T, sample_rate
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def apply_effects_file(
-    path: Any, effects: Sequence[Sequence[str]], normalize: bool = True, channels_first: bool = True, **_: Any
-) -> tuple[torch.Tensor, int]:
-    """`apply_effects_tensor` on an audio file."""
-    tensor, rate = load(path)
-    samples, rate = apply_effects_tensor(tensor, rate, effects)
-    return samples if channels_first else samples.T, rate
-
-
 # ------------------------------------------------------------------------------- huggingface_hub, catalyst
-def _huggingface_hub_lacks(name: str) -> bool:
+class Gone:
+    """A class that huggingface_hub 1.0 removed."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        raise InputError(
+            "S3PRL's --push_to_hf_hub and --hub huggingface need huggingface_hub < 1.0: "
+            "upload the experiment folder with `hf upload` instead."
+        )
+
+    get_token = save_token = classmethod(lambda cls, *_: cls())
+
+
+def _gone_from_huggingface_hub() -> dict[str, type]:
     import huggingface_hub
 
-    return not hasattr(huggingface_hub, name)
+    names = [name for name in ("HfFolder", "Repository") if not hasattr(huggingface_hub, name)]
+    return {name: type(name, (Gone,), {}) for name in names}
 
 
 @shim(
     "huggingface_hub.HfFolder, Repository",
     "huggingface_hub 1.0",
     "imported by s3prl.run_downstream and s3prl.downstream.runner; used by --push_to_hf_hub alone",
-    lambda: _huggingface_hub_lacks("HfFolder") or _huggingface_hub_lacks("Repository"),
+    lambda: bool(_gone_from_huggingface_hub()),
 )
 def _huggingface_hub_names() -> None:
-    import huggingface_hub
-
-    class Gone:
-        """A class that huggingface_hub 1.0 removed."""
-
-        def __init__(self, *_: Any, **__: Any) -> None:
-            raise InputError(
-                "S3PRL's --push_to_hf_hub and --hub huggingface need huggingface_hub < 1.0: "
-                "upload the experiment folder with `hf upload` instead."
-            )
-
-        get_token = save_token = classmethod(lambda cls, *_: cls())
-
-    for name in ("HfFolder", "Repository"):
-        if _huggingface_hub_lacks(name):
-            setattr(huggingface_hub, name, type(name, (Gone,), {}))
+    show("huggingface_hub", **_gone_from_huggingface_hub())
 
 
 @shim(
@@ -243,54 +258,41 @@ def _huggingface_hub_names() -> None:
 def _catalyst_sampler() -> None:
     from ..corpora.sampling import DistributedSamplerWrapper
 
-    for name in ("catalyst", "catalyst.data"):
-        _module(name, __path__=[])
-    _module("catalyst.data.sampler", DistributedSamplerWrapper=DistributedSamplerWrapper)
+    show("catalyst.data.sampler", DistributedSamplerWrapper=DistributedSamplerWrapper)
 
 
-# -------------------------------------------------------------------------------------------- checkpoints
+# ---------------------------------------------------------------------------------------------------- torch
+def _refuses_namespaces() -> bool:
+    import torch
+
+    return tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 6)
+
+
 @shim(
     "torch.load allowlist",
     "torch 2.6",
     "S3PRL's checkpoints hold an argparse.Namespace, which weights_only=True refuses unless it is listed",
-    lambda: torch.__version__ >= "2.6",
+    _refuses_namespaces,
 )
 def _checkpoint_allowlist() -> None:
-    from ..checkpoints.experiment import SAFE_GLOBALS
+    import torch
 
-    torch.serialization.add_safe_globals(SAFE_GLOBALS)
+    from ..checkpoints.experiment import namespaces_allowed
 
+    def load(*args: Any, **kwargs: Any) -> Any:
+        with namespaces_allowed():
+            return torch.load(*args, weights_only=True, **kwargs)
 
-@shim(
-    "torch.cuda.amp.autocast",
-    "torch 2.4",
-    "S3PRL's runner calls the deprecated name at every step, which warns",
-    lambda: torch.__version__ >= "2.6",
-)
-def _quiet_autocast() -> None:
-    import warnings
-
-    warnings.filterwarnings("ignore", message=r".*torch\.cuda\.amp\.autocast.*", category=FutureWarning)
-    warnings.filterwarnings("ignore", message=r".*CUDA is not available.*", category=UserWarning)
+    show("torch", load=load)
 
 
-# ------------------------------------------------------------------------------------------ S3PRL's runner
-class _Overlay(types.ModuleType):
-    """A module seen through a few replaced names."""
+def mend_runner(runner: ModuleType) -> None:
+    """Repair what S3PRL's runner does with torch on every stack.
 
-    def __init__(self, module: types.ModuleType, **replaced: Any) -> None:
-        super().__init__(module.__name__)
-        vars(self).update(replaced, _module=module)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(vars(self)["_module"], name)
-
-
-def mend_runner() -> None:
-    """S3PRL's runner renames checkpoints where it would write in place (a kill leaves half a file), and enters no
-    CUDA device where `--device cpu` is given beside one.
+    It renames checkpoints where it would write in place (a kill leaves half a file), enters no CUDA device where
+    `--device cpu` is given beside one, and calls the present names of mixed precision in place of deprecated ones.
     """
-    from s3prl.downstream import runner
+    import torch
 
     def save(states: Any, path: str) -> None:
         with whole(path) as temporary:
@@ -299,4 +301,10 @@ def mend_runner() -> None:
     def device(name: str) -> AbstractContextManager:
         return torch.cuda.device(name) if torch.device(name).type == "cuda" else nullcontext()
 
-    runner.torch = _Overlay(torch, save=save, cuda=_Overlay(torch.cuda, device=device))
+    amp = Overlay(
+        torch.cuda.amp,
+        autocast=lambda enabled: torch.autocast("cuda", enabled=enabled),
+        GradScaler=lambda: torch.amp.GradScaler("cuda"),
+    )
+    cuda = Overlay(torch.cuda, device=device, amp=amp)
+    vars(runner)["torch"] = Overlay(seen.get("torch", torch), save=save, cuda=cuda)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,12 +10,12 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import unknown_name
-from ..pooling.registry import MEAN
-from . import compat
+from . import hook
 
 _PACKAGE = Path(__file__).resolve().parents[1]
+#: Of S3PRL's packages that get a folder of ours: which.
+_FOLDERS = {"s3prl.upstream": "upstream_expert", "s3prl.downstream": "downstream"}
 _upstreams: dict[str, Callable] = {}
-_downstreams: list[str] = []
 
 
 def folder(name: str) -> Path:
@@ -28,28 +27,29 @@ def folder(name: str) -> Path:
 def register() -> None:
     """Make S3PRL find the upstreams and downstreams of this project; further calls change nothing.
 
+    Raises:
+        ImportError: S3PRL, or something that it or an upstream needs, cannot be imported.
+    """
+    for name in hook.PLACES:
+        add_to(importlib.import_module(name))
+
+
+def add_to(module: ModuleType) -> None:
+    """Add to one of S3PRL's modules, `hook.PLACES`, what this project has for it; again changes nothing.
+
     `s3prl.upstream` and `s3prl.downstream` get our folders on their ``__path__``, so the experts there are
     ordinary modules of S3PRL's tree; every public function of a ``hubconf.py`` becomes a name of `s3prl.hub`.
     """
-    if _upstreams:
+    if module.__name__ in _FOLDERS:
+        path = str(folder(_FOLDERS[module.__name__]))
+        if path not in module.__path__:
+            module.__path__.append(path)
         return
-    compat.apply()
-    # its warning that ESPnet is not installed would head everything that this package prints
-    logging.getLogger("s3prl.upstream.espnet_hubert.expert").setLevel(logging.ERROR)
-    import s3prl.downstream
-    import s3prl.hub
-    import s3prl.upstream
-
-    for package, name in ((s3prl.upstream, "upstream_expert"), (s3prl.downstream, "downstream")):
-        if str(folder(name)) not in package.__path__:
-            package.__path__.append(str(folder(name)))
-    found: dict[str, Callable] = {}
-    for path in sorted(folder("upstream_expert").glob("*/hubconf.py")):
-        found.update(entries(importlib.import_module(f"s3prl.upstream.{path.parent.name}.hubconf")))
-    for name, entry in found.items():
-        setattr(s3prl.hub, name, entry)
-    _upstreams.update(found)
-    _downstreams.extend(sorted(path.parent.name for path in folder("downstream").glob("*/expert.py")))
+    if not _upstreams:
+        for hubconf in sorted(folder("upstream_expert").glob("*/hubconf.py")):
+            found = importlib.import_module(f"s3prl.upstream.{hubconf.parent.name}.hubconf")
+            _upstreams.update(entries(found))
+    vars(module).update(_upstreams)
 
 
 def entries(hubconf: ModuleType) -> dict[str, Callable]:
@@ -63,12 +63,13 @@ def entries(hubconf: ModuleType) -> dict[str, Callable]:
 
 def upstreams() -> dict[str, Callable]:
     """The upstreams that publish codes: names as for `-u`, and the functions that make them."""
+    register()
     return dict(_upstreams)
 
 
 def downstreams() -> list[str]:
     """Names of this project's downstreams, as for `-d`."""
-    return list(_downstreams)
+    return sorted(path.parent.name for path in folder("downstream").glob("*/expert.py"))
 
 
 def default_config(downstream: str) -> Path:
@@ -78,18 +79,21 @@ def default_config(downstream: str) -> Path:
 
 def expert_of(downstream: str) -> Callable[..., Any]:
     """The expert class of one of this project's downstreams."""
+    register()
     return importlib.import_module(f"s3prl.downstream.{downstream}.expert").DownstreamExpert
 
 
 def expert_on(downstream: str, datarc: Mapping[str, Any]) -> Any:
-    """A downstream's expert for the sake of its corpus: its head is as small as can be."""
+    """A downstream's expert, only to load its corpus: with the smallest head."""
+    from ..pooling.registry import MEAN
+
     section = {"datarc": datarc, "modelrc": {"projector_dim": 1, "pooling": MEAN}}
     return expert_of(downstream)(1, section, expdir=os.curdir)
 
 
 def entry_of(manifest: Mapping[str, Any]) -> Callable[..., Any]:
     """What makes the upstream that a manifest names; InputError where there is none of that name."""
-    register()
-    if manifest["upstream"] not in upstreams():
-        raise unknown_name("upstream with codes", manifest["upstream"], upstreams())
-    return upstreams()[manifest["upstream"]]
+    known = upstreams()
+    if manifest["upstream"] not in known:
+        raise unknown_name("upstream with codes", manifest["upstream"], known)
+    return known[manifest["upstream"]]

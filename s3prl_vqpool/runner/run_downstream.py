@@ -21,7 +21,7 @@ import yaml
 from .. import checkpoints, pooling
 from ..codes.upstream import selected_pooling
 from ..errors import InputError, one_line, report, unknown_name
-from . import compat, config, plugin
+from . import config, plugin
 
 EXAMPLE = """example:
   run_downstream.py -m train -n ks_vqlp -u wav2vec2_vq -d vqpool_ks \\
@@ -44,7 +44,6 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     try:
         argv = _prepare(list(sys.argv[1:] if argv is None else argv))
-        compat.mend_runner()
         with (
             patch.object(sys, "argv", [sys.argv[0], *argv]),
             patch.object(run_downstream, "Runner", Runner),

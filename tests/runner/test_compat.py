@@ -17,13 +17,15 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from s3prl.downstream import runner  # before torchaudio, which imports on every stack then
+
+# isort: split
 import torchaudio
-from s3prl.downstream import runner
 from torch.utils.data import SequentialSampler
 
 from s3prl_vqpool.corpora.sampling import DistributedSamplerWrapper
 from s3prl_vqpool.errors import InputError
-from s3prl_vqpool.runner import compat
+from s3prl_vqpool.runner import compat, sox
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIMS = {shim.name: shim for shim in compat.SHIMS}
@@ -44,20 +46,23 @@ def in_fresh_python(code: str, python: str = sys.executable) -> str:
 
 
 IMPORTS = """
-import json, sys
+import json
 import s3prl_vqpool, s3prl.hub, s3prl.run_downstream
 from s3prl_vqpool.runner import compat
-import torch, torchaudio, huggingface_hub, s3prl.downstream.speech_commands.expert
+import torch, s3prl.downstream.speech_commands.expert
+from s3prl.downstream import runner, speech_commands
+from s3prl.upstream.byol_s.byol_a import common
 print(json.dumps({
     "torch": str(torch.__version__),
     "applied": [shim.name for shim in compat.applied],
     "own": {
-        "torchaudio.load": torchaudio.load.__module__,
-        "torchaudio.sox_effects": sys.modules["torchaudio.sox_effects"].apply_effects_file.__module__,
-        "huggingface_hub.HfFolder, Repository": huggingface_hub.HfFolder.__module__,
-        "catalyst.data.sampler": sys.modules["catalyst.data.sampler"].DistributedSamplerWrapper.__module__,
+        "torchaudio.load": runner.torchaudio.load.__module__,
+        "torchaudio.sox_effects": speech_commands.dataset.apply_effects_file.__module__,
+        "torchaudio.set_audio_backend": common.torchaudio.set_audio_backend.__module__,
+        "huggingface_hub.HfFolder, Repository": runner.HfFolder.__module__,
+        "catalyst.data.sampler": speech_commands.expert.DistributedSamplerWrapper.__module__,
+        "torch.load allowlist": s3prl.run_downstream.torch.load.__module__,
     },
-    "autocast": torch.cuda.amp.autocast.__module__,
     "torch.load": torch.load.__module__,
 }))
 """
@@ -88,17 +93,9 @@ def test_stack_on_which_s3prl_works_is_left_alone() -> None:
 
 
 def test_applying_again_changes_nothing() -> None:
-    before, load = list(compat.applied), torchaudio.load
+    before, seen = list(compat.applied), {name: dict(vars(module)) for name, module in compat.seen.items()}
     assert compat.apply() == before
-    assert torchaudio.load is load
-
-
-def test_applied_shims_are_needed_no_longer() -> None:
-    """A shim's own test sees its repair, so a second process of detection would not apply it twice."""
-    lasting = {"torch.load allowlist", "torch.cuda.amp.autocast"}  # their test is the release
-    lasting |= {"torchaudio.load"}  # and this one's, what is installed
-    for shim in compat.applied:
-        assert shim.name in lasting or not shim.needed(), shim.name
+    assert {name: dict(vars(module)) for name, module in compat.seen.items()} == seen
 
 
 # ------------------------------------------------------------------------------------------ weights_only
@@ -147,7 +144,7 @@ def stereo(tmp_path: Path) -> Path:
 def test_load_gives_the_samples_of_the_file(
     stereo: Path, offset: int, frames: int, channels_first: bool
 ) -> None:
-    found, rate = compat.load(str(stereo), offset, frames, channels_first=channels_first)
+    found, rate = sox.load(str(stereo), offset, frames, channels_first=channels_first)
     raw, _ = soundfile.read(stereo, dtype="int16")
     stop = None if frames < 0 else offset + frames
     expected = torch.from_numpy(raw[offset:stop].astype(np.float32) / 2**15)
@@ -161,11 +158,11 @@ def test_load_gives_the_samples_of_the_file(
         assert torch.equal(found, theirs)
 
 
-def test_load_replaces_torchaudios_where_it_needs_torchcodec(stereo: Path) -> None:
+def test_s3prl_reads_with_soundfile_where_torchaudio_needs_torchcodec(stereo: Path) -> None:
     if not applied("torchaudio.load"):
         pytest.skip(f"torchaudio {torchaudio.__version__} loads by itself, so nothing is replaced")
-    assert torchaudio.load is compat.load
-    found, rate = torchaudio.load(stereo)
+    assert torchaudio.load is not sox.load
+    found, rate = runner.torchaudio.load(stereo)
     assert found.shape == (2, 5000)
     assert rate == 22050
 
@@ -199,7 +196,7 @@ def assert_as_sox(
 
 def test_gain_is_in_decibels() -> None:
     tensor = sine(16000)
-    found, rate = compat.apply_effects_tensor(tensor, 16000, [["gain", "-3.0"]])
+    found, rate = sox.apply_effects_tensor(tensor, 16000, [["gain", "-3.0"]])
     torch.testing.assert_close(found, tensor * 0.7079457843841379, atol=1e-7, rtol=0)
     assert rate == 16000
     assert_as_sox(found, rate, tensor, 16000, [["gain", "-3.0"]])
@@ -207,21 +204,21 @@ def test_gain_is_in_decibels() -> None:
 
 def test_gain_clips_at_full_scale_as_sox_does() -> None:
     tensor = sine(16000)
-    found, rate = compat.apply_effects_tensor(tensor, 16000, [["gain", "12"]])
+    found, rate = sox.apply_effects_tensor(tensor, 16000, [["gain", "12"]])
     torch.testing.assert_close(found, (tensor * 10 ** (12 / 20)).clip(-1, 1), atol=1e-6, rtol=0)
     assert_as_sox(found, rate, tensor, 16000, [["gain", "12"]])
 
 
 def test_channels_are_averaged() -> None:
     tensor = torch.stack([sine(16000)[0], -0.25 * sine(16000, hertz=900)[0]])
-    found, rate = compat.apply_effects_tensor(tensor, 16000, [["channels", "1"]])
+    found, rate = sox.apply_effects_tensor(tensor, 16000, [["channels", "1"]])
     torch.testing.assert_close(found, ((tensor[0] + tensor[1]) / 2)[None], atol=1e-7, rtol=0)
     assert_as_sox(found, rate, tensor, 16000, [["channels", "1"]])
 
 
 @pytest.mark.parametrize("from_rate", [8000, 48000])
 def test_rate_resamples_a_sine_to_the_sine(from_rate: int) -> None:
-    found, rate = compat.apply_effects_tensor(sine(from_rate), from_rate, [["rate", "16000"]])
+    found, rate = sox.apply_effects_tensor(sine(from_rate), from_rate, [["rate", "16000"]])
     expected = sine(16000)
     assert rate == 16000
     assert found.shape == expected.shape
@@ -238,14 +235,14 @@ S3PRL_KS = [
 
 
 def test_effects_are_applied_to_files_in_order(stereo: Path) -> None:
-    found, rate = compat.apply_effects_file(str(stereo), S3PRL_KS)
+    found, rate = sox.apply_effects_file(str(stereo), S3PRL_KS)
     raw, _ = soundfile.read(stereo, dtype="float32")
     import soxr
 
     expected = soxr.resample(raw.mean(axis=1), 22050, 16000, quality="HQ").clip(-1, 1) * 10 ** (-3 / 20)
     assert rate == 16000
     torch.testing.assert_close(found[0], torch.from_numpy(expected).float(), atol=1e-6, rtol=0)
-    transposed, _ = compat.apply_effects_file(str(stereo), S3PRL_KS, channels_first=False)
+    transposed, _ = sox.apply_effects_file(str(stereo), S3PRL_KS, channels_first=False)
     assert torch.equal(transposed, found.T)
     real = real_sox_effects()
     if real is not None:
@@ -256,8 +253,8 @@ def test_effects_are_applied_to_files_in_order(stereo: Path) -> None:
 
 def test_effects_take_channels_last_too() -> None:
     tensor = torch.stack([sine(8000)[0], sine(8000, hertz=900)[0]])
-    expected, _ = compat.apply_effects_tensor(tensor, 8000, S3PRL_KS)
-    found, rate = compat.apply_effects_tensor(tensor.T, 8000, S3PRL_KS, channels_first=False)
+    expected, _ = sox.apply_effects_tensor(tensor, 8000, S3PRL_KS)
+    found, rate = sox.apply_effects_tensor(tensor.T, 8000, S3PRL_KS, channels_first=False)
     assert rate == 16000
     assert torch.equal(found, expected.T)
 
@@ -275,23 +272,16 @@ def test_effects_take_channels_last_too() -> None:
 )
 def test_other_effects_are_refused_by_name(effect: list[str]) -> None:
     with pytest.raises(InputError) as refusal:
-        compat.apply_effects_tensor(sine(16000), 16000, [effect])
+        sox.apply_effects_tensor(sine(16000), 16000, [effect])
     assert str(refusal.value) == f"sox effect {' '.join(effect)!r} needs torchaudio < 2.9 and libsox."
 
 
 # ----------------------------------------------------------------------- huggingface_hub, catalyst, runner
-def test_hugging_face_stand_ins_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    bare = types.ModuleType("huggingface_hub")
-    monkeypatch.setitem(sys.modules, "huggingface_hub", bare)
-    shim = SHIMS["huggingface_hub.HfFolder, Repository"]
-    assert shim.needed()
-    shim.apply()
-    assert not shim.needed()
+def test_hugging_face_stand_ins_say_what_to_do() -> None:
     for use in (
-        bare.HfFolder,
-        bare.HfFolder.get_token,
-        lambda: bare.HfFolder.save_token("secret"),
-        bare.Repository,
+        compat.Gone,
+        compat.Gone.get_token,
+        lambda: compat.Gone.save_token("secret"),
     ):
         with pytest.raises(
             InputError, match=r"need huggingface_hub < 1\.0: upload the experiment folder"
@@ -305,28 +295,48 @@ def test_hugging_face_names_that_are_there_stay(monkeypatch: pytest.MonkeyPatch)
     partial = types.ModuleType("huggingface_hub")
     partial.HfFolder = theirs = type("HfFolder", (), {})
     monkeypatch.setitem(sys.modules, "huggingface_hub", partial)
-    SHIMS["huggingface_hub.HfFolder, Repository"].apply()
-    assert partial.HfFolder is theirs
-    assert partial.Repository is not None
+    monkeypatch.setattr(compat, "seen", {})
+    shim = SHIMS["huggingface_hub.HfFolder, Repository"]
+    assert shim.needed()
+    shim.apply()
+    seen = compat.seen["huggingface_hub"]
+    assert seen.HfFolder is theirs
+    assert issubclass(seen.Repository, compat.Gone)
+    assert not hasattr(partial, "Repository")
 
 
 def test_catalyst_stand_in_is_what_speech_commands_imports(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("catalyst", "catalyst.data", "catalyst.data.sampler"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))  # undone at the end, whatever comes
+    monkeypatch.setattr(compat, "seen", {})
     SHIMS["catalyst.data.sampler"].apply()
-    from catalyst.data.sampler import DistributedSamplerWrapper as Wrapper
+    scope = {"__builtins__": {"__import__": compat._import}}
+    exec(
+        "from catalyst.data.sampler import DistributedSamplerWrapper as Wrapper\nimport catalyst.data", scope
+    )
+    wrapper = scope["Wrapper"]
+    assert wrapper is scope["catalyst"].data.sampler.DistributedSamplerWrapper is DistributedSamplerWrapper
+    assert list(wrapper(SequentialSampler(range(5)))) == [0, 1, 2, 3, 4]
+    assert len(wrapper(SequentialSampler(range(5)))) == 5
 
-    assert Wrapper is DistributedSamplerWrapper
-    assert list(Wrapper(SequentialSampler(range(5)))) == [0, 1, 2, 3, 4]
-    assert len(Wrapper(SequentialSampler(range(5)))) == 5
+
+def test_module_that_ran_before_the_shims_gets_the_stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = types.ModuleType("theirs")
+    theirs.load, theirs.info = (lambda: "theirs"), (lambda: "kept")
+    monkeypatch.setitem(sys.modules, "theirs", theirs)
+    monkeypatch.setattr(compat, "seen", {})
+    compat.show("theirs", load=lambda: "ours")
+    early = types.ModuleType("s3prl.early")
+    early.module, early.load, early.info = theirs, theirs.load, theirs.info
+    compat.mend(early)
+    assert (early.module.load(), early.load()) == ("ours", "ours")
+    assert (early.module.info(), early.info()) == ("kept", "kept")
+    assert theirs.load() == "theirs"
 
 
 def test_checkpoint_that_is_being_replaced_survives_a_failed_save(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "torch", torch)
-    compat.mend_runner()
+    compat.mend_runner(runner)
     assert runner.torch is not torch
     path = tmp_path / "states-5.ckpt"
     runner.torch.save({"Step": 5}, str(path))
@@ -350,9 +360,8 @@ def test_checkpoint_survives_a_process_killed_while_saving(tmp_path: Path) -> No
     path = tmp_path / "states-5.ckpt"
     code = f"""
 import os, signal, torch
-from s3prl_vqpool.runner import compat
+import s3prl_vqpool
 from s3prl.downstream import runner
-compat.mend_runner()
 runner.torch.save({{"Step": 5}}, {str(path)!r})
 class Kills:
     def __reduce__(self):
@@ -369,10 +378,10 @@ runner.torch.save({{"Step": 6, "Downstream": torch.zeros(100_000), "Args": Kills
 
 def test_runner_sees_all_else_of_torch_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "torch", torch)
-    compat.mend_runner()
-    for name in ("load", "FloatTensor", "no_grad", "nn", "distributed", "LongTensor"):
+    compat.mend_runner(runner)
+    for name in ("FloatTensor", "no_grad", "nn", "distributed", "LongTensor"):
         assert getattr(runner.torch, name) is getattr(torch, name)
-    for name in ("amp", "is_available", "empty_cache", "manual_seed_all"):
+    for name in ("is_available", "empty_cache", "manual_seed_all"):
         assert getattr(runner.torch.cuda, name) is getattr(torch.cuda, name)
     assert torch.save.__module__ == "torch.serialization"  # torch itself is not touched
 
@@ -380,7 +389,7 @@ def test_runner_sees_all_else_of_torch_unchanged(monkeypatch: pytest.MonkeyPatch
 def test_runner_evaluates_on_the_cpu_beside_a_cuda_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "torch", torch)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    compat.mend_runner()
+    compat.mend_runner(runner)
     one = object.__new__(runner.Runner)
     one.args, one.config, one.all_entries = types.SimpleNamespace(seed=0, device="cpu"), {"runner": {}}, []
     model = types.SimpleNamespace(get_dataloader=lambda split: [], log_records=lambda split, **_: ["best"])

@@ -5,8 +5,6 @@ Runs on both stacks (`make test`, `make test-legacy`). The corpora are synthetic
 
 from __future__ import annotations
 
-import ctypes.util
-import importlib.util
 import os
 import re
 import shutil
@@ -319,38 +317,41 @@ def test_a_wheel_needs_no_checkout(wheel: Path, options: Any, synthetic: dict, t
     }
 
 
-def _sox() -> bool:
-    """Whether S3PRL's KS dataset has its sox: the compat stand-in, or torchaudio's with the system's library."""
-    return importlib.util.find_spec("torchaudio.sox_effects") is None or bool(ctypes.util.find_library("sox"))
+#: S3PRL's downstream of a task, and what its config needs beside the corpus.
+THEIRS = {
+    "ks": ("speech_commands", {"batch_size": 16}, "UtteranceLevel"),
+    "ic": ("fluent_commands", {"train_batch_size": 16, "eval_batch_size": 16}, "UtteranceLevel"),
+    "er": ("emotion", {"train_batch_size": 8, "eval_batch_size": 8, "pre_load": False, "valid_ratio": 0.2,
+                       "test_fold": "fold1"}, "UtteranceLevel"),
+}  # fmt: skip
 
 
-@pytest.mark.skipif(
-    not _sox(), reason="this torchaudio reads S3PRL's KS through libsox, which is not installed"
-)
+@pytest.mark.parametrize("task", THEIRS)
 def test_s3prls_own_downstream_runs_on_our_upstream(
-    run: Any, train: Any, synthetic: dict, tmp_path: Path
+    task: str, run: Any, train: Any, synthetic: dict, tmp_path: Path
 ) -> None:
-    """S3PRL's speech_commands over mfcc_vq; then our mean head starts from its checkpoint."""
+    """S3PRL's own expert over mfcc_vq; then our mean head starts from its checkpoint."""
+    name, datarc, select = THEIRS[task]
     config = {
         "runner": {"total_steps": 2, "gradient_clipping": 1, "gradient_accumulate_steps": 1, "log_step": 1,
                    "eval_step": 2, "save_step": 2, "max_keep": 1, "eval_dataloaders": ["dev", "test"]},
         "optimizer": {"name": "TorchOptim", "torch_optim_name": "Adam", "lr": 1.0e-4},
         "downstream_expert": {
-            "datarc": {**synthetic["ks"], "num_workers": 0, "batch_size": 16},
-            "modelrc": {"projector_dim": 256, "select": "UtteranceLevel", "UtteranceLevel": {"pooling": "MeanPooling"}},
+            "datarc": {**synthetic[task], "num_workers": 0, **datarc},
+            "modelrc": {"projector_dim": 256, "select": select, select: {"pooling": "MeanPooling"}},
         },
     }  # fmt: skip
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     expdir = tmp_path / "theirs"
-    argv = ("-u", "mfcc_vq", "-d", "speech_commands", "-c", tmp_path / "config.yaml", "-p", expdir)
+    argv = ("-u", "mfcc_vq", "-d", name, "-c", tmp_path / "config.yaml", "-p", expdir)
     run("-m", "train", *argv).ok()
     run("-m", "evaluate", "-e", expdir / "states-2.ckpt").ok()
     assert logged(expdir, "test")[0] == logged(expdir, "test")[2]
     ours = train(
-        "ks", "-i", expdir / "states-2.ckpt", pooling="mean", total_steps=3, eval_step=9, save_step=1
+        task, "-i", expdir / "states-2.ckpt", pooling="mean", total_steps=3, eval_step=9, save_step=1
     )
     assert set(logged(ours, "train")) == {3}
-    run("-m", "evaluate", "-u", "mfcc_vq", "-d", "vqpool_ks", "-p", tmp_path / "evaluated", "-i",
+    run("-m", "evaluate", "-u", "mfcc_vq", "-d", f"vqpool_{task}", "-p", tmp_path / "evaluated", "-i",
         expdir / "states-2.ckpt", "-c", config_for(ours, tmp_path)).ok()  # fmt: skip
     assert logged(tmp_path / "evaluated", "test")[0] == pytest.approx(logged(expdir, "test")[2], abs=1e-9)
 

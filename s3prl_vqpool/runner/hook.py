@@ -1,0 +1,106 @@
+"""Takes part in the import of S3PRL: repairs what its modules see, and registers this package when it is there.
+
+`install` puts finders of ours in front of S3PRL's own folders, and of no others: Python asks them for the modules
+of S3PRL only (`sys.path_importer_cache` has one finder per folder). So importing this package costs next to
+nothing, `sys.meta_path` stays as it is, and nobody who does not import S3PRL meets anything of this.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.machinery import SOURCE_SUFFIXES, FileFinder, ModuleSpec, SourceFileLoader
+from types import ModuleType
+
+from ..errors import InputError, one_line
+
+PACKAGE = "s3prl"
+#: S3PRL's modules that the plugin adds to, in the order in which S3PRL imports them.
+PLACES = ("s3prl.upstream", "s3prl.downstream", "s3prl.hub")
+
+
+class Finder(FileFinder):
+    """Finds the modules in one of S3PRL's folders, and passes itself on to the folders below."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder, (Loader, SOURCE_SUFFIXES))
+
+    def find_spec(self, fullname: str, target: ModuleType | None = None) -> ModuleSpec | None:
+        spec = super().find_spec(fullname, target)
+        for folder in (spec and spec.submodule_search_locations) or ():
+            sys.path_importer_cache[folder] = Finder(folder)
+        return spec
+
+
+class Loader(SourceFileLoader):
+    """Runs a module of S3PRL with the repairs in place, and registers the plugin after it."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        if not module.__name__.startswith(f"{PACKAGE}."):
+            super().exec_module(module)
+            return
+        from . import compat
+
+        with _in_one_line(f"{module.__name__} cannot be imported"):
+            compat.prepare(module)
+        super().exec_module(module)
+        finish(module)
+
+
+def install() -> None:
+    """Prepare the import of S3PRL, or, where it has been imported before, register at once.
+
+    Where that fails, a warning of one line says so; what needs no S3PRL works all the same.
+    """
+    spec = importlib.util.find_spec(PACKAGE)
+    folders = [folder for folder in (spec and spec.submodule_search_locations) or () if os.path.isdir(folder)]
+    for folder in folders:
+        if not isinstance(sys.path_importer_cache.get(folder), Finder):
+            sys.path_importer_cache[folder] = Finder(folder)
+    present = [module for name, module in list(sys.modules.items()) if name.startswith(f"{PACKAGE}.")]
+    if not present:
+        return
+    try:
+        _catch_up(present)
+    except ImportError as error:
+        warnings.warn(f"{error}. S3PRL was imported before s3prl_vqpool: import it after.", stacklevel=3)
+
+
+def _catch_up(present: list[ModuleType]) -> None:
+    """Do what the loader does for modules that were imported without it, and prepare the folders below theirs."""
+    from . import compat
+
+    for module in present:
+        for folder in getattr(module, "__path__", ()):
+            sys.path_importer_cache[folder] = Finder(folder)
+    with _in_one_line("S3PRL cannot be repaired"):
+        compat.apply()
+    for module in present:
+        compat.mend(module)
+    for name in (compat.RUNNER, *PLACES):
+        if name in sys.modules:
+            finish(sys.modules[name])
+
+
+def finish(module: ModuleType) -> None:
+    """What is to be done once ``module`` of S3PRL has run: the runner's repairs, or registration."""
+    from . import compat, plugin
+
+    if module.__name__ == compat.RUNNER:
+        compat.mend_runner(module)
+    if module.__name__ in PLACES:
+        with _in_one_line("s3prl_vqpool cannot be registered with S3PRL"):
+            plugin.add_to(module)
+
+
+@contextmanager
+def _in_one_line(what: str) -> Iterator[None]:
+    """A failure inside becomes an ImportError that says ``what`` failed, and why, in one line."""
+    try:
+        yield
+    except (ImportError, OSError, InputError) as error:
+        raise ImportError(f"{what} ({one_line(error)}); vqpool doctor says more") from error
