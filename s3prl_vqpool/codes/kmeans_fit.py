@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..corpora import audio
+from ..corpora.folders import files_below
 from ..errors import InputError
 from .kmeans import KMeansCodebooks
 
@@ -22,7 +23,7 @@ SUFFIXES = (".wav", ".flac", ".ogg")
 
 def audio_files(folder: Path) -> list[Path]:
     """The WAV, FLAC and Ogg files below ``folder``, sorted; InputError where there are none."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    files = files_below(folder, SUFFIXES)
     if not files:
         raise InputError(f"{folder}: no {', '.join(SUFFIXES)} files in it.")
     return files

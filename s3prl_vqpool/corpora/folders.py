@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def _has(*names: str) -> Callable[[Path], bool]:
 
 
 def _has_any(pattern: str) -> Callable[[Path], bool]:
-    return lambda root: next(root.glob(pattern), None) is not None
+    return lambda root: any(not hidden(found.relative_to(root).parts[0]) for found in root.glob(pattern))
 
 
 SPEECH_COMMANDS = Layout(
@@ -96,19 +96,38 @@ def _hint(root: Path, layout: Layout) -> str:
     for other in LAYOUTS:
         if other is not layout and other.matches(root):
             return f" This looks like {other.corpus}, which belongs to {other.key}."
-    nearby = [*sorted(child for child in root.iterdir() if child.is_dir()), root.resolve().parent]
+    nearby = [*subfolders(root), root.resolve().parent]
     fitting = next((folder for folder in nearby if layout.matches(folder)), None)
     return f" Did you mean {fitting}?" if fitting else ""
 
 
+def hidden(name: str) -> bool:
+    """Whether a file or folder of that name belongs to no corpus.
+
+    Such are ``._x.wav`` and ``__MACOSX``, which macOS leaves behind, and ``.ipynb_checkpoints``.
+    """
+    return name.startswith(".") or name == "__MACOSX"
+
+
 def subfolders(root: Path) -> list[Path]:
-    """The folders in ``root``, sorted by name."""
-    return sorted(entry for entry in root.iterdir() if entry.is_dir())
+    """The folders in ``root`` that are not `hidden`, sorted by name."""
+    return sorted(entry for entry in root.iterdir() if entry.is_dir() and not hidden(entry.name))
 
 
 def wav_files(folder: Path) -> list[Path]:
-    """The ``*.wav`` files of a folder, sorted by name."""
-    return sorted(folder.glob("*.wav"))
+    """The ``*.wav`` files of a folder (``*.WAV`` too) that are not `hidden`, sorted by name."""
+    entries = folder.iterdir() if folder.is_dir() else ()
+    return sorted(entry for entry in entries if entry.suffix.lower() == ".wav" and not hidden(entry.name))
+
+
+def files_below(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """The files in ``folder`` and its folders whose name ends so (in small letters), sorted; nothing `hidden`."""
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not hidden(name)]
+        paths = (Path(parent, name) for name in names if not hidden(name))
+        found += [path for path in paths if path.suffix.lower() in suffixes]
+    return sorted(found)
 
 
 def read_list(path: str | Path, purpose: str) -> str:

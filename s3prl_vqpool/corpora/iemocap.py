@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ..errors import InputError, unknown_name
+from ..files import parse_json
 from .base import Corpus, Utterance
-from .folders import IEMOCAP, Listing, corpus_root, missing_files, read_list, subfolders
+from .folders import IEMOCAP, Listing, corpus_root, hidden, missing_files, read_list, subfolders, wav_files
 
 FOLDS = ("fold1", "fold2", "fold3", "fold4", "fold5")
+_SESSIONS = tuple(fold.replace("fold", "Session") for fold in FOLDS)
+_TURN = re.compile(r"\[[^\t\n]*\t(\S+)\t(neu|hap|ang|sad|exc)\t")
 LABELS = {"neu": 0, "hap": 1, "ang": 2, "sad": 3}
 _PURPOSE = '{"labels": {name: index}, "meta_data": [{"path": ..., "label": ...}]}'
 
@@ -27,21 +30,22 @@ def iemocap(
     ``dialog/EmoEvaluation`` in memory. Train and dev are S3PRL's permutation (``torch.manual_seed(0)``,
     ``random_split``, which is one ``randperm``), drawn without touching the process's generator.
 
+    With ``meta_data`` the corpus may be any: labels and files are those that it lists, as in S3PRL.
+
     Raises:
-        InputError: a folder that is not the corpus, an unknown fold, malformed JSON, or a missing file
-            (the first one named, all counted).
+        InputError: an unknown fold, malformed JSON, a file that is listed but missing (the first one named, all
+            counted); without ``meta_data`` also a folder that is not IEMOCAP, or one that lacks a session.
     """
     if fold not in FOLDS:
         raise unknown_name("IEMOCAP fold", fold, FOLDS)
     if not isinstance(valid_ratio, (int, float)) or not 0 < valid_ratio < 1:
         raise InputError(f"IEMOCAP: Expected valid_ratio between 0 and 1, but got {valid_ratio!r}.")
-    root = corpus_root(root, IEMOCAP)
     session = fold.replace("fold", "Session")
-    folder = Path(meta_data) if meta_data else root / "meta_data"
+    folder = Path(meta_data) if meta_data else Path(root) / "meta_data"
     if meta_data or folder.is_dir():
-        names, rest, test = _from_json(root, folder / session)
+        names, rest, test = _from_json(Path(root), folder / session)
     else:
-        names, rest, test = _from_evaluation(root, session)
+        names, rest, test = _from_evaluation(corpus_root(root, IEMOCAP), session)
     trained = int((1 - valid_ratio) * len(rest))
     order = torch.randperm(len(rest), generator=torch.Generator().manual_seed(0)).tolist()
     train, dev = [rest[index] for index in order[:trained]], [rest[index] for index in order[trained:]]
@@ -49,6 +53,8 @@ def iemocap(
 
 
 def _from_json(root: Path, folder: Path) -> tuple[tuple[str, ...], list[Utterance], list[Utterance]]:
+    if not root.is_dir() or not folder.is_dir():
+        corpus_root(root, IEMOCAP)
     train_labels, train = _parse(root, folder / "train_meta_data.json")
     test_labels, test = _parse(root, folder / "test_meta_data.json")
     if train_labels != test_labels:
@@ -57,18 +63,11 @@ def _from_json(root: Path, folder: Path) -> tuple[tuple[str, ...], list[Utteranc
 
 
 def _parse(root: Path, file: Path) -> tuple[dict[str, int], list[Utterance]]:
-    try:
-        content = json.loads(read_list(file, _PURPOSE))
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{file}, line {error.lineno}: malformed JSON ({error.msg}). Expected {_PURPOSE}."
-        ) from error
-    try:
-        labels, rows = content["labels"], [(row["path"], row["label"]) for row in content["meta_data"]]
-        well_formed = sorted(labels.values()) == list(range(len(labels)))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{file}: Expected {_PURPOSE}.") from error
-    if not well_formed:
+    content = parse_json(read_list(file, _PURPOSE), str(file), f"Expected {_PURPOSE}.")
+    if not _well_formed(content):
+        raise InputError(f"{file}: Expected {_PURPOSE}.")
+    labels, rows = content["labels"], [(row["path"], row["label"]) for row in content["meta_data"]]
+    if sorted(labels.values()) != list(range(len(labels))):
         raise InputError(f"{file}: Expected labels numbered 0 .. {len(labels) - 1}, but got {labels}.")
     listing, missing = Listing(), []
     for number, (relative, label) in enumerate(rows):
@@ -79,31 +78,64 @@ def _parse(root: Path, file: Path) -> tuple[dict[str, int], list[Utterance]]:
         if root / relative not in listing:
             missing.append((f"meta_data[{number}]", root / relative))
     if missing:
+        corpus_root(root, IEMOCAP)  # where it is another corpus, that says more
         raise missing_files(file, missing, len(rows))
     return labels, [Utterance(root / path, (labels[label],), Path(path).stem) for path, label in rows]
 
 
-def _from_evaluation(root: Path, held_out: str) -> tuple[tuple[str, ...], list[Utterance], list[Utterance]]:
-    """What ``IEMOCAP_preprocess.py`` would write, with files in sorted order."""
-    sessions = {folder.name: folder for folder in subfolders(root) if re.fullmatch(r"Session\d", folder.name)}
-    if held_out not in sessions:
-        raise InputError(f"{root}: no {held_out} to hold out for test. Expected {IEMOCAP.expected}.")
-    test = _evaluated(sessions.pop(held_out))
+def _well_formed(content: Any) -> bool:
+    """Whether it is `_PURPOSE`."""
+    if not isinstance(content, dict):
+        return False
+    labels, rows = content.get("labels"), content.get("meta_data")
     return (
-        tuple(LABELS),
-        [utterance for folder in sessions.values() for utterance in _evaluated(folder)],
-        test,
+        isinstance(labels, dict)
+        and all(type(index) is int for index in labels.values())
+        and isinstance(rows, list)
+        and all(isinstance(row, dict) for row in rows)
+        and all(isinstance(row.get(key), str) for row in rows for key in ("path", "label"))
     )
 
 
-def _evaluated(session: Path) -> list[Utterance]:
-    wavs = {path.stem: path for path in sorted((session / "sentences" / "wav").glob("*/*.wav"))}
-    utterances = []
-    for file in sorted((session / "dialog" / "EmoEvaluation").glob("[!.]*.txt")):
-        turns = re.findall(
-            r"^\[[^\t\n]*\t(\S+)\t(neu|hap|ang|sad|exc)\t", read_list(file, "EmoEvaluation lines"), re.M
+def _from_evaluation(root: Path, held_out: str) -> tuple[tuple[str, ...], list[Utterance], list[Utterance]]:
+    """What ``IEMOCAP_preprocess.py`` would write, with files in sorted order."""
+    sessions = {folder.name: folder for folder in subfolders(root)}
+    absent = [name for name in _SESSIONS if name not in sessions]
+    if absent:
+        raise InputError(
+            f"{root}: lacks {', '.join(absent)}. Expected {IEMOCAP.expected}; to use a part of it, list its files in"
+            " meta_data."
         )
-        for turn, emotion in turns:
-            if turn in wavs:
-                utterances.append(Utterance(wavs[turn], (LABELS[emotion.replace("exc", "hap")],), turn))
-    return utterances
+    utterances: dict[str, list[Utterance]] = {}
+    missing: list[tuple[Path, str, Path]] = []
+    for name in _SESSIONS:
+        utterances[name], lacking = _evaluated(sessions[name])
+        missing += lacking
+    if missing:
+        total = sum(map(len, utterances.values())) + len(missing)
+        file, where, path = missing[0]
+        raise missing_files(file, [(where, path)] * len(missing), total)
+    test = utterances.pop(held_out)
+    return tuple(LABELS), [each for rest in utterances.values() for each in rest], test
+
+
+def _evaluated(session: Path) -> tuple[list[Utterance], list[tuple[Path, str, Path]]]:
+    """Utterances of a session, and the files that its lists name but that are not there: list, line, file."""
+    audio = session / "sentences" / "wav"
+    dialogs = subfolders(audio) if audio.is_dir() else []
+    wavs = {path.stem: path for dialog in dialogs for path in wav_files(dialog)}
+    texts = sorted((session / "dialog" / "EmoEvaluation").glob("*.txt"))
+    lists = [path for path in texts if not hidden(path.name)]
+    if not lists:
+        raise InputError(f"{session}: has no dialog/EmoEvaluation/*.txt. Fetch the corpus again.")
+    utterances, missing = [], []
+    for file in lists:
+        for number, line in enumerate(read_list(file, "EmoEvaluation lines").splitlines(), start=1):
+            found = _TURN.match(line)
+            if found and found[1] in wavs:
+                emotion = found[2].replace("exc", "hap")
+                utterances.append(Utterance(wavs[found[1]], (LABELS[emotion],), found[1]))
+            elif found:
+                dialog = found[1].rpartition("_")[0]
+                missing.append((file, f"line {number}", audio / dialog / f"{found[1]}.wav"))
+    return utterances, missing
