@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 import s3prl_vqpool
 from s3prl_vqpool.cli import VERBS
 from s3prl_vqpool.runner.run_downstream import s3prl_parser

@@ -88,7 +88,8 @@ class SuperbHead(nn.Module):
         upstream_dim: D.
         projector_dim: P, 256 in SUPERB.
         output_dim: number of logits.
-        name, options: as for `Pooled`.
+        name: the pooling, as for `Pooled`.
+        options: its options, as for `Pooled`.
     """
 
     def __init__(

@@ -32,7 +32,8 @@ class Run:
     Args:
         expert: any expert of the task, with its initial parameters; it is copied, but for the corpus.
         layers: hidden states of the upstream; with a single one S3PRL's Featurizer has no weights.
-        args, config: what the checkpoints say, as S3PRL's runner would have had them.
+        args: what S3PRL's runner saves as `Args` in a checkpoint.
+        config: what it saves as `Config`.
 
     Raises:
         InputError: an optimizer or scheduler that S3PRL cannot make.
