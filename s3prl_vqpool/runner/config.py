@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import yaml
 from ..errors import InputError, unknown_name
 from . import plugin
 
+_EXPONENT = re.compile(r"[-+]?\d+\.?\d*[eE][-+]?\d+")
 #: How the keys of `datarc` end that say which corpus it is; the others say how it is read.
 _CORPUS = ("root", "path", "meta_data", "classes", "labels", "test_fold", "valid_ratio")
 
@@ -82,7 +84,16 @@ def read(
         if not option.strip().startswith("config."):
             raise InputError(f"-o {option!r}: only config.SECTION.KEY=VALUE means something here.")
         apply(option, config)
-    return config
+    return with_numbers(config)
+
+
+def with_numbers(values: Any) -> Any:
+    """A config in which ``1e-4``, which YAML takes for text, is a number; `datarc`, with its names, stays as it is."""
+    if isinstance(values, dict):
+        return {key: each if key == "datarc" else with_numbers(each) for key, each in values.items()}
+    if isinstance(values, list):
+        return [with_numbers(each) for each in values]
+    return float(values) if isinstance(values, str) and _EXPONENT.fullmatch(values) else values
 
 
 def apply(option: str, config: dict[str, Any]) -> None:
@@ -131,23 +142,21 @@ class Section(dict[str, Any]):
         return int(value)
 
     def positive(self, key: str) -> float:
-        """The number above 0 under ``key`` (YAML takes 1e-4 for text); InputError for anything else."""
-        value = self[key]
-        try:
-            number = float("nan" if isinstance(value, bool) else value)
-        except (TypeError, ValueError):
-            number = float("nan")
-        if not number > 0:
-            raise InputError(f"{self.name}.{key}: expected a number above 0, but got {value!r}.")
-        return number
+        """The number under ``key``; InputError unless it is above 0."""
+        return positive(f"{self.name}.{key}", self[key])
 
 
 def runner_section(config: dict[str, Any]) -> Section:
-    """The section `runner`; InputError unless its numbers are above 0, and those of steps whole."""
+    """The section `runner`; numbers of steps become integers, also in ``config``.
+
+    Raises:
+        InputError: a number of steps that is not whole, or any number that is not above 0.
+    """
     section = Section("config.runner", config["runner"])
     for key in ("total_steps", "gradient_accumulate_steps", "log_step", "eval_step", "save_step", "max_keep"):
-        section.whole(key)
-    section.positive("gradient_clipping")
+        section[key] = config["runner"][key] = section.whole(key)
+    positive("config.runner.gradient_clipping", section["gradient_clipping"], infinite=True)
+    positive("config.runner.evaluate_ratio", section.get("evaluate_ratio", 1))
     return section
 
 
@@ -162,11 +171,11 @@ def rate_of(config: dict[str, Any]) -> float:
     return positive("config.optimizer.lr", Section("config.optimizer", config["optimizer"])["lr"])
 
 
-def positive(name: str, value: Any) -> float:
-    """``value`` as it is; InputError, which says what ``name`` has it, unless it is a positive number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        hint = " (1e-4 is text in YAML: write 1.0e-4)" if isinstance(value, str) else ""
-        raise InputError(f"{name} {value!r}: expected a positive number, such as 1.0e-3{hint}.")
+def positive(name: str, value: Any, infinite: bool = False) -> float:
+    """``value`` as it is; InputError, which names its place, unless it is a number above 0, and not infinite."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not value > 0 or (value == math.inf and not infinite):
+        raise InputError(f"{name}: expected a number above 0, but got {value!r}.")
     return value
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import InputError, unknown_name
-from .config import runner_section
+from .config import runner_section, with_numbers
 from .expert import UtteranceExpert
 
 
@@ -33,6 +33,7 @@ class Runner(s3prl_runner.Runner):
     """
 
     def __init__(self, args: argparse.Namespace, config: dict[str, Any]) -> None:
+        config = with_numbers(config)
         if args.mode == "train":
             runner_section(config)
         super().__init__(args, config)

@@ -22,8 +22,6 @@ from .rows import Listing
 FORMAT = 1
 #: Kept for the record: where things were, and what changes no number beyond rounding.
 _RECORDED = ("ckpt", "upstream_model_config", "datarc", "threads", "version", "torch")
-#: Stores of earlier versions do not say it: they go on with any.
-_UNSAID = ("upstream_model_config_sha256",)
 #: How the keys of `datarc` that name folders and files end.
 _PLACES = ("root", "path", "meta_data")
 
@@ -89,9 +87,7 @@ def agree(folder: Path, wanted: Mapping[str, Any], writer: Writer) -> Mapping[st
         return wanted
     there = read_json(folder / MANIFEST)
     for key, value in wanted.items():
-        if key in _RECORDED or (key in _UNSAID and key not in there):
-            continue
-        if there.get(key) != value:
+        if key not in _RECORDED and there.get(key) != value:
             raise InputError(
                 f"{folder}: was begun with {key} {there.get(key)!r}, but now it is {value!r}: "
                 "give the same options to continue, or name another --store."

@@ -54,11 +54,6 @@ def files(store: Store) -> int:
     return len([*_shards(store.folder), *_parts(store)]) + bool(_counted(store))
 
 
-def without_hash(store: Store) -> bool:
-    """Whether nothing is known of the indexes' bytes, as in stores that were finished before their hashes were kept."""
-    return any("index_sha256" not in entry for entry in read_json(store.folder / DONE)["shards"])
-
-
 def _counted(store: Store) -> list[str]:
     return [name for name, made in store.added.items() if "counts" in made]
 
@@ -67,8 +62,7 @@ def _shards(folder: Path) -> Iterator[Check]:
     for number, entry in enumerate(read_json(folder / DONE)["shards"]):
         index = folder / index_name(number)
         yield folder / entry["file"], entry["sha256"], again(index)
-        if "index_sha256" in entry:
-            yield index, entry["index_sha256"], again(index)
+        yield index, entry.get("index_sha256"), again(index)
 
 
 def _parts(store: Store) -> Iterator[Check]:

@@ -70,7 +70,7 @@ def replaced(argv: tuple, option: str, value: str) -> tuple:
         ("-n", "", "-n NAME (result/downstream/NAME) or -p FOLDER is needed: where the experiment is saved."),
         ("-m", "evaluate", "-m evaluate needs a trained checkpoint: -e EXPDIR/dev-best.ckpt."),
         ("-m", "inference", "-t test: no such audio file; -m inference labels one file."),
-        ("-u", "mfcc", "Pooling VQ-LP needs code indices, and the upstream published none for this batch: use one of "),
+        ("-u", "mfcc", "Pooling VQ-LP needs code indices, and the upstream published none for this batch: choose "),
     ],
 )  # fmt: skip
 def test_names_and_missing_options(option: str, value: str, message: str, refused: Any, er: Any) -> None:

@@ -172,25 +172,6 @@ def test_store_of_another_version_goes_on_and_other_formats_do_not(
     assert "was begun with format 0, but now it is 1" in error(capsys)
 
 
-def test_store_without_hashes_of_its_indexes_is_verified_and_given_them(
-    extract: Any, copy: Path, capsys: Any
-) -> None:
-    poolings, count = Store.open(copy).manifest["poolings"], Store.open(copy).manifest["shards"]
-    before, done = tree(copy), copy / "done.json"
-    shards = [{**each, "index_sha256": None} for each in json.loads(done.read_text())["shards"]]
-    for each in shards:
-        del each["index_sha256"]
-    done.write_text(json.dumps({"shards": shards}))
-    assert cli.main(["store", "verify", str(copy)]) == 0
-    out = capsys.readouterr().out
-    assert f"all {count} files are as they were written\nnot checked: the indexes" in out
-    assert extract("large", copy, "--frames", "--poolings", *poolings) == 0
-    assert tree(copy) == before
-    capsys.readouterr()
-    assert cli.main(["store", "verify", str(copy)]) == 0
-    assert capsys.readouterr().out == f"all {2 * count} files are as they were written\n"
-
-
 @pytest.mark.parametrize("keep", [0, 40, -1], ids=["empty", "first line", "last line"])
 @pytest.mark.parametrize("name", ["shard-00001.jsonl", "done.json"])
 def test_truncated_file_is_made_again_without_the_rest(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -70,22 +68,6 @@ def test_file_is_recorded_and_compared_by_content(
         said = f"{folder}: was begun with upstream_model_config_sha256 {digest!r}, but now it is"
         assert said in capsys.readouterr().err
     assert tree(folder) == before
-
-
-def test_store_that_does_not_say_it_opens_and_continues(
-    datarc: dict[str, Any], counts: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "store"
-    assert extract("mfcc_vq", datarc, folder, counts) == 0
-    manifest = json.loads((folder / "manifest.json").read_text())
-    del manifest["upstream_model_config"], manifest["upstream_model_config_sha256"]
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    vectors = Store.open(folder).vectors("VQ-LP")
-    os.remove(folder / "shard-00000.jsonl")
-    for given in (counts, None):
-        assert extract("mfcc_vq", datarc, folder, given) == 0
-    assert torch.equal(Store.open(folder).vectors("VQ-LP"), vectors)
-    assert cli.main(["store", "add-pooling", str(folder), "VQ-GP"]) == 0
 
 
 def test_upstream_that_runs_again_is_given_it(datarc: dict[str, Any], codebook: Path, tmp_path: Path) -> None:
