@@ -1,12 +1,14 @@
-"""Files that appear whole or not at all, what is in them as a hash, and reading JSON and YAML that anybody wrote."""
+"""Files that appear whole or not at all, one writer at a time, hashes, and reading JSON and YAML that anybody wrote."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
+import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,10 @@ _DEEPEST = 64
 """Levels of sections and lists in a JSON or YAML file."""
 _MOST = 1_000_000
 """Values in a YAML file; one that is named again (YAML's ``*alias``) counts again."""
+
+
+class Busy(InputError):
+    """Another process is writing to the same place."""
 
 
 @contextmanager
@@ -50,6 +56,107 @@ def sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+@contextmanager
+def alone(folder: str | Path, lock: str = ".lock") -> Iterator[None]:
+    """Keep other processes out of ``folder``, which is made if it is not there, while this one writes to it.
+
+    The kernel frees the lock of a process that was killed. Workers that this process forks do not hold it. A file
+    system without locks gives no protection. A folder that was made here and stayed empty is removed at the end.
+
+    Args:
+        lock: name of the lock's file; processes that use different names do not exclude each other.
+
+    Raises:
+        Busy: another process is writing there; names it.
+        InputError: the folder cannot be made.
+    """
+    folder = Path(folder)
+    made = _make(folder)
+    try:
+        with ExitStack() as stack:
+            if os.access(folder, os.W_OK):  # where it is not writable, the first write says so
+                stack.enter_context(_locked(folder / lock))
+            yield
+    finally:
+        with suppress(OSError):  # not empty
+            for each in made:
+                each.rmdir()
+
+
+def _make(folder: Path) -> list[Path]:
+    """Make a folder; it and its parents, the innermost first, that were not there."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made a folder ({error.strerror}): name another.") from error
+    return made
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    while True:
+        with open(path, "a+") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # flock would pass on to forked workers
+            except (BlockingIOError, PermissionError) as error:
+                file.seek(0)
+                who = file.read() or "another process"
+                raise Busy(
+                    f"{path.parent}: {who} is writing there: wait until it ends, or end it."
+                ) from error
+            except OSError:  # a file system without locks
+                pass
+            if not _is(path, file.fileno()):
+                continue  # the process that had it removed it just now
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _is(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def asked_for(path: str | Path, overwrite: bool) -> Iterator[Path]:
+    """`whole` for a file that the user named: one that is there is not replaced, unless ``overwrite``.
+
+    What a killed process left of an earlier attempt is removed.
+
+    Raises:
+        InputError: the file is there already.
+        Busy: another process is writing this file.
+    """
+    path = Path(path)
+    with alone(path.parent, f".{path.name}.lock"):
+        keep(path, overwrite)
+        remove_parts(path.parent, path.name)
+        with whole(path) as temporary:
+            yield temporary
+
+
+def keep(path: Path, overwrite: bool) -> None:
+    """Raise InputError if there is such a file, unless ``overwrite``."""
+    if path.exists() and not overwrite:
+        raise InputError(f"{path}: is there already: name another, or give --overwrite to replace it.")
+
+
+def remove_parts(folder: str | Path, name: str = "") -> None:
+    """Remove what killed processes left of files in ``folder``, or of the one called ``name``; call it when alone."""
+    for path in Path(folder).glob(".*.part"):
+        if not name or path.name.startswith(f".{name}."):
+            path.unlink(missing_ok=True)
 
 
 def parse_json(text: str, name: str, way_out: str) -> Any:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import importlib
 import json
+import multiprocessing
 import os
 import runpy
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -228,3 +230,53 @@ def become(request: dict) -> int:
 
 if __name__ == "__main__":
     serve()
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Callable[..., multiprocessing.process.BaseProcess]]:
+    """`elsewhere(manager)`: a process that has entered ``manager()``, and stays there."""
+    context, started = multiprocessing.get_context("fork"), []
+
+    def elsewhere(manager: Callable) -> multiprocessing.process.BaseProcess:
+        entered = context.Event()
+
+        def stay() -> None:
+            with manager():
+                entered.set()
+                time.sleep(60)
+
+        process = context.Process(target=stay)
+        process.start()
+        assert entered.wait(30)
+        started.append(process)
+        return process
+
+    yield elsewhere
+    for process in started:
+        process.kill()
+        process.join()
+
+
+@pytest.fixture(scope="session")
+def extracted(synthetic: dict, checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """`extracted(kind, task)`: `-u`, `-k` and a small corpus's store for mfcc or the tiny LARGE model."""
+    from s3prl_vqpool import cli
+
+    upstreams = {
+        "mfcc": ["-u", "mfcc_vq"],
+        "large": ["-u", "wav2vec2_vq_local", "-k", str(checkpoints["large"])],
+    }
+    made: dict[tuple[str, str], Path] = {}
+
+    def extracted(kind: str, task: str) -> tuple[list[str], Path]:
+        if (kind, task) not in made:
+            folder = made[kind, task] = tmp_path_factory.mktemp("stores") / kind
+            datarc = {"num_workers": 0, **synthetic[task]}
+            options = ",,".join(
+                f"config.downstream_expert.datarc.{key}={value}" for key, value in datarc.items()
+            )
+            command = ["extract", *upstreams[kind], "-d", f"vqpool_{task}", "-o", options]
+            assert cli.main([*command, "--device", "cpu", "--store", str(folder)]) == 0
+        return upstreams[kind], made[kind, task]
+
+    return extracted

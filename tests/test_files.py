@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
+import multiprocessing
 import os
+import signal
+import socket
 import stat
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
 
-from s3prl_vqpool.files import sha256, whole, write_text
+from s3prl_vqpool.errors import InputError
+from s3prl_vqpool.files import Busy, alone, asked_for, remove_parts, sha256, whole, write_text
 
 
 def test_whole_leaves_the_old_file_and_nothing_else_where_writing_fails(tmp_path: Path) -> None:
@@ -49,3 +56,111 @@ def test_whole_gives_every_file_the_users_permissions(tmp_path: Path, mask: int,
 def test_sha256_of_a_known_text(tmp_path: Path) -> None:
     write_text(tmp_path / "abc", "abc")
     assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_alone_refuses_a_second_process_and_names_the_first(tmp_path: Path, elsewhere: Callable) -> None:
+    folder = tmp_path / "a" / "b"
+    first = elsewhere(lambda: alone(folder))
+    with pytest.raises(Busy) as refused, alone(folder):
+        pass
+    assert str(refused.value) == (
+        f"{folder}: process {first.pid} on {socket.gethostname()} is writing there: wait until it ends, or end it."
+    )
+    with alone(folder, ".other"):
+        pass
+
+
+def test_alone_is_not_blocked_by_a_process_that_was_killed(tmp_path: Path, elsewhere: Callable) -> None:
+    first = elsewhere(lambda: alone(tmp_path))
+    os.kill(first.pid, signal.SIGKILL)
+    first.join()
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    with alone(tmp_path):
+        assert (tmp_path / ".lock").read_text() == f"process {os.getpid()} on {socket.gethostname()}"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_alone_is_not_passed_on_to_workers(tmp_path: Path) -> None:
+    worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    with alone(tmp_path):
+        worker.start()
+    try:
+        second = multiprocessing.get_context("fork").Process(target=lambda: alone(tmp_path).__enter__())
+        second.start()
+        second.join()
+        assert second.exitcode == 0
+    finally:
+        worker.kill()
+        worker.join()
+
+
+def test_alone_takes_no_lock_that_was_removed_meanwhile(
+    tmp_path: Path, elsewhere: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is opened, its owner removes it and ends, a third process makes a new one: that one counts."""
+    real, path = fcntl.lockf, tmp_path / ".lock"
+
+    def lockf(*args: object) -> None:
+        monkeypatch.setattr(fcntl, "lockf", real)
+        path.unlink()
+        elsewhere(lambda: alone(tmp_path))
+        real(*args)
+
+    monkeypatch.setattr(fcntl, "lockf", lockf)
+    with pytest.raises(Busy), alone(tmp_path):
+        pass
+
+
+def test_alone_goes_on_without_locks_where_the_file_system_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lockf(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", lockf)
+    with alone(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_alone_removes_the_folders_that_it_made_and_nothing_was_written_to(tmp_path: Path) -> None:
+    with alone(tmp_path / "a" / "b" / "c"):
+        write_text(tmp_path / "a" / "kept", "")
+    assert [path.name for path in tmp_path.rglob("*")] == ["a", "kept"]
+
+
+def test_alone_is_one_line_where_there_can_be_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file/x: cannot be made a folder"), alone(tmp_path / "file" / "x"):
+        pass
+
+
+def test_asked_for_replaces_nothing_unless_told(tmp_path: Path) -> None:
+    path = tmp_path / "units.npz"
+    write_text(path, "old")
+    with (
+        pytest.raises(InputError, match=r"units.npz: is there already: .*--overwrite"),
+        asked_for(path, False),
+    ):
+        pass
+    assert path.read_text() == "old"
+    with asked_for(path, True) as temporary:
+        temporary.write_text("new")
+    assert {each.name: each.read_text() for each in tmp_path.iterdir()} == {"units.npz": "new"}
+
+
+def test_asked_for_is_one_process_at_a_time(tmp_path: Path, elsewhere: Callable) -> None:
+    elsewhere(lambda: asked_for(tmp_path / "a.npz", False))
+    with pytest.raises(Busy), asked_for(tmp_path / "a.npz", True):
+        pass
+    with asked_for(tmp_path / "b.npz", False) as temporary:
+        temporary.write_text("")
+
+
+def test_parts_of_a_file_are_removed_and_no_others(tmp_path: Path) -> None:
+    for name in (".a.npz.1.part", ".a.npz.2.part", ".b.a.npz.1.part", "c.part", ".a.npz"):
+        (tmp_path / name).write_text("")
+    remove_parts(tmp_path, "a.npz")
+    assert {path.name for path in tmp_path.iterdir()} == {".b.a.npz.1.part", "c.part", ".a.npz"}
+    remove_parts(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"c.part", ".a.npz"}

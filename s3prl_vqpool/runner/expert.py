@@ -191,12 +191,19 @@ class UtteranceExpert(SuperbHead):
         with open(self.expdir / "log.log", "a") as file:
             file.writelines(lines)
         if split in self.predicted_splits:
-            for kind in ("predict", "truth"):
-                path = self.expdir / f"{self.prediction_stem(split)}_{kind}.{self.prediction_suffix}"
-                rows = zip(records["filename"], records[kind])
-                write_text(path, "".join(self.prediction_line(*row) + "\n" for row in rows))
-            self._write_provenance(split)
+            self.write_predictions(split, records, global_step)
         return save_names
+
+    def write_predictions(self, split: str, records: dict[str, list], step: int) -> None:
+        """Write the predicted and the true labels of a split, and which model they are of."""
+        for kind in ("predict", "truth"):
+            path = self.expdir / f"{self.prediction_stem(split)}_{kind}.{self.prediction_suffix}"
+            rows = zip(records["filename"], records[kind])
+            write_text(path, "".join(self.prediction_line(*row) + "\n" for row in rows))
+        if self.origin:
+            path = self.expdir / f"{self.prediction_stem(split)}_predict.{self.prediction_suffix}"
+            described = provenance.describe(self.origin, step, split, self.datarc, path)
+            write_text(provenance.path_of(path), described)
 
     def load_audio(self, path: str | Path) -> Tensor:
         """One file for `-m inference`: float32 [samples] at 16 kHz."""
@@ -245,11 +252,6 @@ class UtteranceExpert(SuperbHead):
         padded = pad_sequence(features, batch_first=True)
         logits = self.logits(padded, torch.tensor(frames, device=padded.device), batch)
         return logits.split([len(names) for names in self.classes], dim=1)
-
-    def _write_provenance(self, split: str) -> None:
-        if self.origin:
-            path = self.expdir / f"{self.prediction_stem(split)}_predict.{self.prediction_suffix}"
-            write_text(provenance.path_of(path), provenance.describe(self.origin, split, self.datarc, path))
 
     def _default_datarc(self) -> list[str]:
         beside = Path(sys.modules[type(self).__module__].__file__ or "").with_name("config.yaml")

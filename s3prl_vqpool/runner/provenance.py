@@ -41,13 +41,18 @@ def origin(mode: str, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def describe(start: dict[str, Any], split: str, datarc: dict[str, Any], predictions: Path) -> str:
+def describe(start: dict[str, Any], step: int, split: str, datarc: dict[str, Any], predictions: Path) -> str:
     """JSON to lie beside ``predictions``, which are written already.
 
-    ``datarc`` is kept because `-o` may give an evaluation other corpus folders than the checkpoint's; they may
-    be relative to ``folder``.
+    Args:
+        start: as `origin` gives it.
+        step: steps of training that the model has made since its start; 0 in S3PRL's `-m evaluate`, where
+            ``start`` names the checkpoint.
+        datarc: `-o` may give an evaluation other corpus folders than the checkpoint's; they may be relative to
+            the ``folder`` of ``start``.
     """
-    record = {**start, "split": split, "datarc": datarc, "predictions_sha256": sha256(predictions)}
+    record = {**start, "step": step or None, "split": split, "datarc": datarc}
+    record["predictions_sha256"] = sha256(predictions)
     return json.dumps(record, indent=1, default=str) + "\n"
 
 

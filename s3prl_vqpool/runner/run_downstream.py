@@ -18,7 +18,7 @@ from unittest.mock import patch
 import torch
 import yaml
 
-from .. import checkpoints, pooling
+from .. import checkpoints, files, pooling
 from ..codes.upstream import selected_pooling
 from ..errors import InputError, one_line, report, unknown_name
 from . import config, plugin
@@ -43,11 +43,12 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: S3PRL cannot be imported ({one_line(error)}): see vqpool doctor", file=sys.stderr)
         return 1
     try:
-        argv = _prepare(list(sys.argv[1:] if argv is None else argv))
+        argv, folder = _prepare(list(sys.argv[1:] if argv is None else argv))
         with (
             patch.object(sys, "argv", [sys.argv[0], *argv]),
             patch.object(run_downstream, "Runner", Runner),
             _no_leftovers(_expdir(argv)),
+            _alone(folder),
         ):
             run_downstream.main()
     except InputError as error:
@@ -81,8 +82,8 @@ def s3prl_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _prepare(argv: list[str]) -> list[str]:
-    """The command line, checked, with what S3PRL's defaults lack put before it."""
+def _prepare(argv: list[str]) -> tuple[list[str], Path | None]:
+    """The command line, checked, with what S3PRL's defaults lack put before it; and the folder that results go to."""
     argv = [word.replace("--local-rank", "--local_rank", 1) for word in argv]
     parser = s3prl_parser()
     parser.set_defaults(device=None)
@@ -90,14 +91,14 @@ def _prepare(argv: list[str]) -> list[str]:
     added = _device_options(args)
     if args.mode == "inference" and not Path(args.evaluate_split).is_file():
         raise InputError(f"-t {args.evaluate_split}: no such audio file; -m inference labels one file.")
-    overrides = _overrides(args)
+    overrides, folder = _overrides(args), _expdir_of(args)
     if args.init_ckpt:
         checkpoints.load(args.init_ckpt, required=() if args.mode == "train" else ("Downstream",))
     resumed = _resumed_checkpoint(args)
     if resumed:
         state = checkpoints.load(resumed, required=("Args", "Config", "Featurizer", "Downstream"))
         _check_resumed(args, state, resumed)
-        settings = state["Config"]
+        settings, folder = state["Config"], state["Args"].expdir
     else:
         _check_names(args)
         _check_selection(args)
@@ -107,7 +108,24 @@ def _prepare(argv: list[str]) -> list[str]:
         _check_new_experiment(args)
     for option in overrides:
         config.apply(option, settings)
-    return [*added, *argv]
+    return [*added, *argv], None if args.mode == "inference" else Path(_moved(args) or folder)
+
+
+def _moved(args: argparse.Namespace) -> str | None:
+    """The experiment's folder, if `-o` names it: S3PRL applies that last."""
+    options = dict(option.split("=", 1) for option in (args.override or "").split(",,") if "=" in option)
+    return next((value.strip() for key, value in options.items() if key.strip() == "args.expdir"), None)
+
+
+@contextmanager
+def _alone(folder: Path | None) -> Iterator[None]:
+    """`files.alone` of the first process, where it writes results; the other processes of torchrun write nothing."""
+    if folder is None or int(os.environ.get("RANK", 0)):
+        yield
+        return
+    with files.alone(folder):
+        files.remove_parts(folder)
+        yield
 
 
 def _overrides(args: argparse.Namespace) -> list[str]:
@@ -264,6 +282,8 @@ def _no_leftovers(expdir: Path | None) -> Iterator[None]:
     created = next((path for path in [*reversed(expdir.parents), expdir] if not path.exists()), None)
     try:
         yield
+    except files.Busy:
+        raise
     except InputError:
         new = set(expdir.glob("*")) - before
         if all(path.name.startswith(("args_", "config_", "events.")) for path in new):

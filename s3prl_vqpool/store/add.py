@@ -16,11 +16,12 @@ from .. import pooling
 from ..codes.upstream import WithCodes
 from ..corpora import Utterance, audio
 from ..errors import InputError
+from ..files import alone
 from ..pooling.registry import method_of
 from ..runner.plugin import entry_of
 from . import layout, training
 from .encode import Encoded, Encoder, Poolings, weights_of
-from .files import MANIFEST, Writer, about_part, alone, read_json
+from .files import MANIFEST, Writer, about_part, lock_name, read_json
 from .passes import Batch, go_through
 from .reader import Store
 from .rows import Listing, Row
@@ -50,7 +51,7 @@ def add(store: Store, names: Sequence[str], a: float, rank: int = 0, world: int 
         InputError: a pooling that is there with another ``a``; a corpus, checkpoint or audio that is not as it
             was; too little disk; a device that is not here; another process of this rank.
     """
-    with alone(store.folder, rank):
+    with alone(store.folder, lock_name(rank)):
         writer = Writer(store.folder, rank, world)
         names = [name for name in names if name not in store.manifest["poolings"]]
         poolings, made = _options(store, names, a, writer)
@@ -199,7 +200,7 @@ def _upstream(store: Store, device: torch.device) -> WithCodes:
     """The store's upstream, with the weights that it was extracted with."""
     manifest = store.manifest
     upstream = entry_of(manifest)(
-        ckpt=manifest["ckpt"], model_config=manifest.get("upstream_model_config"), refresh=False
+        ckpt=manifest["ckpt"], model_config=manifest["upstream_model_config"], refresh=False
     )
     upstream.eval().to(device)
     if upstream.fingerprint() != manifest["fingerprint"]:

@@ -12,9 +12,10 @@ from torch import Tensor
 from ..codes.upstream import WithCodes
 from ..corpora import audio
 from ..errors import InputError
+from ..files import alone
 from . import layout, manifest
 from .encode import Encoded, Encoder
-from .files import DONE, Writer, about_all, alone, finished, read_json
+from .files import DONE, Writer, about_all, finished, lock_name, read_json
 from .passes import go_through
 from .rows import Listing, Row
 
@@ -52,13 +53,7 @@ def extract(
     left = [row for shard, ready in zip(shards, there) if not ready for row in shard]
     needed = layout.disk_bytes(wanted, [lengths[row] for row in left])
     layout.check_disk(folder, needed, LESS)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"{folder}: cannot be made a folder ({error.strerror}): name another --store."
-        ) from error
-    with alone(folder, rank):
+    with alone(folder, lock_name(rank)):
         writer = Writer(folder, rank, world)
         begun = manifest.agree(folder, wanted, writer)
         if rank == 0:

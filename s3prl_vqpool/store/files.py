@@ -6,13 +6,11 @@ pooling that was added later. Every file is written under a temporary name, whic
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -37,7 +35,7 @@ class Writer:
         self.folder, self.rank = folder, rank
         for path in folder.iterdir():
             match = _TEMPORARY.fullmatch(path.name)
-            if match and int(match[1]) % world == rank and path != lock_path(folder, rank):
+            if match and int(match[1]) % world == rank and path.name != lock_name(rank):
                 path.unlink()
 
     def write(self, name: str, data: bytes) -> None:
@@ -80,33 +78,9 @@ class Writer:
         return {"file": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
 
-@contextmanager
-def alone(folder: Path, rank: int) -> Iterator[None]:
-    """InputError while another process is writing as ``rank``. The kernel frees the lock of one that was killed."""
-    path = lock_path(folder, rank)
-    if not os.access(folder, os.W_OK):  # the first write will say so, if there is any
-        yield
-        return
-    with open(path, "a") as file:
-        try:
-            # Not flock: workers of a DataLoader inherit it, and live a few seconds longer.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.stat(path)  # gone if the one before ended just now
-        except (BlockingIOError, PermissionError, FileNotFoundError) as error:
-            raise InputError(
-                f"{folder}: another process is writing there as rank {rank}: wait until it ends, or end it."
-            ) from error
-        except OSError:  # a file system without locks
-            pass
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def lock_path(folder: Path, rank: int) -> Path:
-    """What a rank locks while it writes; named as what a killed process leaves behind."""
-    return folder / f".lock.rank{rank}.tmp"
+def lock_name(rank: int) -> str:
+    """The lock of a rank, for `files.alone`; named as what a killed process leaves behind."""
+    return f".lock.rank{rank}.tmp"
 
 
 def tensors_name(number: int) -> str:

@@ -21,12 +21,16 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from ..errors import unknown_name
+from ..files import alone
 from ..store import Store
 from ..store.threads import side_by_side
 from .batched import Heads, Run, batched
 from .data import Data
 from .runs import agreed, begin, check, cut_log, groups, load, make, states, write
 from .stacked import Forward
+
+#: Names of checkpoints to save, and the records that the expert logged.
+Logged = tuple[list[str], dict[str, list]]
 
 #: Rows whose logits are computed together in an evaluation.
 CHUNK = 128
@@ -58,13 +62,24 @@ def train(
 
     Raises:
         InputError: a config that the runner cannot use or a store cannot serve, a store of another corpus, a folder of
-            another configuration, or vectors that do not fit into memory.
+            another configuration, one that another process writes to, or vectors that do not fit into memory.
     """
     check(config)
     for name in poolings:
         if name not in store.poolings:
             raise unknown_name(f"pooling in {store.folder}:", name, store.poolings)
     runs = make(store, downstream, config, poolings, rates, folder, seed)
+    with ExitStack() as stack:
+        for run in runs:
+            stack.enter_context(alone(run.folder))
+        _continue(store, config, poolings, runs, seed)
+    return runs
+
+
+def _continue(
+    store: Store, config: dict[str, Any], poolings: Sequence[str], runs: Sequence[Run], seed: int
+) -> None:
+    """Train the runs from where each of them is."""
     there = [agreed(run) for run in runs]
     expert = runs[0].expert
     for split in config["runner"]["eval_dataloaders"]:
@@ -78,7 +93,6 @@ def train(
             begin(run, known)
         for step, heads in left:
             Trainer(data, heads, config["runner"]).train(step)
-    return runs
 
 
 class Trainer:
@@ -153,11 +167,7 @@ class Trainer:
 
     def _evaluate_and_save(self, step: int, epoch: int) -> None:
         runner, runs = self.runner, self.runs
-        best: list[list[str]] = [[] for _ in runs]
-        if step % runner["eval_step"] == 0:
-            for split in runner["eval_dataloaders"]:
-                for names, more in zip(best, self._evaluate(split, step)):
-                    names += more
+        best = self._evaluate(step) if step % runner["eval_step"] == 0 else [[] for _ in runs]
         save = step % runner["save_step"] == 0 or step == runner["total_steps"]
         for run, names in zip(runs, best):
             names += [f"states-{step}.ckpt"] if save else []
@@ -168,7 +178,23 @@ class Trainer:
             for old in states(run.folder)[: -runner["max_keep"]]:
                 (run.folder / f"states-{old}.ckpt").unlink()
 
-    def _evaluate(self, split: str, step: int) -> list[list[str]]:
+    def _evaluate(self, step: int) -> list[list[str]]:
+        """Evaluate all splits; for each run the names of the checkpoints to save.
+
+        The predictions of a run are those of the step that `runs.best` reports: of ``dev-best.ckpt``, or of the first
+        evaluation as long as dev is 0. Without dev among the splits they are those of the latest evaluation.
+        """
+        splits, found = self.runner["eval_dataloaders"], []
+        others = step == self.runner["eval_step"] or "dev" not in splits
+        by_split = [self._evaluate_split(split, step) for split in splits]
+        for run, logged in zip(self.runs, zip(*by_split)):
+            found.append([name for names, _ in logged for name in names])
+            if found[-1] or others:
+                for split, (_, records) in zip(splits, logged):
+                    run.expert.write_predictions(split, records, step)
+        return found
+
+    def _evaluate_split(self, split: str, step: int) -> list[Logged]:
         rows, size = self.data.rows[split], self.runs[0].expert.batch_size(split)
         ratio = self.runner.get("evaluate_ratio", 1)
         rows = rows[: (round(-(-len(rows) // size) * ratio) + 1) * size]  # S3PRL takes a batch more
@@ -186,8 +212,8 @@ class Trainer:
 
     def _log(
         self, split: str, step: int, losses: Tensor, predicted: Tensor, indices: list[int]
-    ) -> list[list[str]]:
-        """Let each expert log what its head did; the names of the checkpoints to save.
+    ) -> list[Logged]:
+        """Let each expert log what its head did; the names of the checkpoints to save, and what was logged.
 
         Args:
             losses: [H, batches], the mean of each.
@@ -201,12 +227,12 @@ class Trainer:
             "truth": self._names(targets),
         }
         right = (predicted == targets).all(dim=2).float().tolist()
-        names = []
+        logged = []
         for run, logger, loss, acc, found in zip(self.runs, self.loggers, losses.tolist(), right, predicted):
             records = {**common, run.expert.loss_name: loss, "acc": acc, "predict": self._names(found)}
             with redirect_stdout(io.StringIO()):
-                names.append(run.expert.log_records(split, records, logger, step))
-        return names
+                logged.append((run.expert.log_records(split, records, logger, step), records))
+        return logged
 
     def _names(self, indices: Tensor) -> list[tuple[str, ...]]:
         slots = [[names[k] for k in column] for names, column in zip(self.classes, indices.T.tolist())]

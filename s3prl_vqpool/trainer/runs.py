@@ -18,8 +18,8 @@ import yaml
 
 from .. import checkpoints
 from ..errors import InputError
-from ..files import whole, write_text
-from ..runner.config import Section, modelrc_of, positive, runner_section
+from ..files import remove_parts, whole, write_text
+from ..runner.config import Section, modelrc_of, runner_section
 from ..runner.expert import UtteranceExpert
 from ..runner.plugin import expert_of
 from ..runner.run_downstream import s3prl_parser
@@ -39,8 +39,6 @@ def check(config: dict[str, Any]) -> None:
     """InputError for a config that S3PRL's runner cannot use, or a store cannot serve."""
     runner, modelrc = runner_section(config), modelrc_of(config)
     Section("config.optimizer", config["optimizer"])
-    positive("config.runner.gradient_clipping", runner["gradient_clipping"])
-    positive("config.runner.evaluate_ratio", runner.get("evaluate_ratio", 1))
     if not isinstance(runner["eval_dataloaders"], list):
         raise InputError(
             f"config.runner.eval_dataloaders: expected a list, but got {runner['eval_dataloaders']!r}."
@@ -78,7 +76,7 @@ def make(
             args = argparse.Namespace(**vars(blank))
             args.upstream, args.downstream, args.seed = manifest["upstream"], downstream, seed
             args.upstream_ckpt = os.path.abspath(ckpt) if ckpt and os.path.exists(ckpt) else ckpt
-            args.upstream_model_config = manifest.get("upstream_model_config")
+            args.upstream_model_config = manifest["upstream_model_config"]
             args.expdir, args.device = str(folder / name / f"lr={name_of(rate)}"), "cpu"
             if expert is None:
                 expert = _expert(store, name, own, args)
@@ -131,7 +129,7 @@ def agreed(run: Run) -> bool:
     for kind, values in wanted.items():
         files = sorted(run.folder.glob(f"{kind}_*.yaml"))
         if not files:
-            if any(run.folder.glob("*.ckpt")) or (run.folder.exists() and not run.folder.is_dir()):
+            if any(run.folder.glob("*.ckpt")):
                 raise InputError(f"{run.folder}: holds other files: choose another folder.")
             return False
         try:
@@ -160,17 +158,12 @@ def _flat(values: Any, name: str = "") -> dict[str, Any]:
 
 
 def begin(run: Run, known: bool) -> None:
-    """Make the folder, and write config and arguments into it, unless they are ``known`` to be there."""
+    """Write config and arguments into the folder, unless they are ``known`` to be there."""
     from s3prl.utility.helper import get_time_tag
 
+    remove_parts(run.folder)
     if known:
         return
-    try:
-        run.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"{run.folder}: cannot be made a folder ({error.strerror}): choose another folder."
-        ) from error
     for kind, values in (("config", run.config), ("args", vars(run.args))):
         path = run.folder / f"{kind}_{get_time_tag()}.yaml"
         write_text(path, yaml.dump(values))

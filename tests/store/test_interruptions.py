@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -122,7 +123,8 @@ def test_second_process_of_a_rank_is_refused_while_the_first_lives(
     assert extract("base", folder, *OPTIONS) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert line == (
-        f"error: {folder}: another process is writing there as rank 0: wait until it ends, or end it."
+        f"error: {folder}: process {first.pid} on {socket.gethostname()} is writing there: "
+        "wait until it ends, or end it."
     )
     assert tree(folder) == before
     os.kill(first.pid, signal.SIGKILL)

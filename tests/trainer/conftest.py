@@ -10,33 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from s3prl_vqpool import cli
 from s3prl_vqpool.runner import plugin
 
 sys.path[:0] = [str(Path(__file__).parent)]
-
-SECTION = "config.downstream_expert.datarc"
-
-
-@pytest.fixture(scope="session")
-def extracted(synthetic: dict, checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """`extracted(kind, task)`: `-u`, `-k` and a small corpus's store for mfcc or the tiny LARGE model."""
-    upstreams = {
-        "mfcc": ["-u", "mfcc_vq"],
-        "large": ["-u", "wav2vec2_vq_local", "-k", str(checkpoints["large"])],
-    }
-    made: dict[tuple[str, str], Path] = {}
-
-    def extracted(kind: str, task: str) -> tuple[list[str], Path]:
-        if (kind, task) not in made:
-            folder = made[kind, task] = tmp_path_factory.mktemp("stores") / kind
-            datarc = {"num_workers": 0, **synthetic[task]}
-            options = ",,".join(f"{SECTION}.{key}={value}" for key, value in datarc.items())
-            command = ["extract", *upstreams[kind], "-d", f"vqpool_{task}", "-o", options]
-            assert cli.main([*command, "--device", "cpu", "--store", str(folder)]) == 0
-        return upstreams[kind], made[kind, task]
-
-    return extracted
 
 
 @pytest.fixture(scope="session")

@@ -79,9 +79,11 @@ def test_train_gives_the_runners_checkpoint_after_200_steps(
     assert {**mine["Config"], "store": None} == {**other["Config"], "store": None}
     assert log_of(ours)[0] == log_of(theirs)[0]
     assert log_of(ours)[1] == pytest.approx(log_of(theirs)[1], abs=1e-6)
-    for path in theirs.glob("*_predict.csv"):
-        assert (ours / path.name).read_text() == path.read_text()
-    assert {path.name for path in ours.glob("*.c*")} == {path.name for path in theirs.glob("*.c*")}
+    names = {path.name for path in theirs.glob("*.c*")} - {"train_predict.csv", "train_truth.csv"}
+    assert {path.name for path in ours.glob("*.c*")} == names
+    for split in ("dev", "test"):
+        run("-m", "evaluate", "-e", theirs / "dev-best.ckpt", "-t", split).ok()
+        assert (ours / f"{split}_predict.csv").read_text() == (theirs / f"{split}_predict.csv").read_text()
 
     run("-m", "train", "-e", ours, "-o", "config.runner.total_steps=202,,config.runner.save_step=1").ok()
     assert state_of(ours, "states-202.ckpt")["Step"] == 202
@@ -107,6 +109,36 @@ def test_train_evaluates_from_audio_as_it_reported(
         assert f"test acc: {accuracy}\n" in ran.out
         assert f"test {float(accuracy):7.2%}" in line
         assert (best.parent / "test_predict.txt").read_text() == predictions
+
+
+def test_predictions_are_those_of_the_best_checkpoint(
+    ic: Any, config: Config, run: Any, tmp_path: Path, capsys: Any
+) -> None:
+    """Not of the last step, and neither after the heads have gone on."""
+    _, folder = ic("mfcc")
+    file = config(SGD, total_steps=40, eval_step=5, save_step=20)
+    assert train(folder, file, tmp_path / "exp", "--lr", "1", "0.1") == 0
+    lasting = 0
+    for line in capsys.readouterr().out.splitlines()[-2:]:
+        step, head = int(re.findall(r"step +(\d+)", line)[0]), Path(line.split()[-1]).parent
+        assert state_of(head, "dev-best.ckpt")["Step"] == step
+        predictions, truth = ((head / f"test_{kind}.csv").read_text() for kind in ("predict", "truth"))
+        right = [a == b for a, b in zip(predictions.splitlines(), truth.splitlines())]
+        logged = dict(re.findall(r"^test at step (\d+): (\S+)$", (head / "log.log").read_text(), re.M))
+        assert sum(right) / len(right) == pytest.approx(float(logged[str(step)]))
+        lasting += logged[str(step)] != logged["40"]
+        assert json.loads((head / "test_provenance.json").read_text())["step"] == step
+        run("-m", "evaluate", "-e", head / "dev-best.ckpt", "-o", f"{SECTION}.eval_batch_size=1").ok()
+        assert (head / "test_predict.csv").read_text() == predictions
+    assert lasting  # another step's would have been told apart
+
+
+def test_predictions_without_dev_are_the_latest(ic: Any, config: Config, tmp_path: Path) -> None:
+    file = config(SGD, total_steps=10, eval_step=5, eval_dataloaders=["test"])
+    assert train(ic("mfcc")[1], file, tmp_path, "--lr", "1") == 0
+    head = tmp_path / "VQ-LP" / "lr=1e+0"
+    assert json.loads((head / "test_provenance.json").read_text())["step"] == 10
+    assert not (head / "dev_predict.csv").exists()
 
 
 def test_train_on_added_poolings_evaluates_from_audio_as_it_reported(
@@ -164,13 +196,13 @@ def test_train_on_two_threads_gives_the_same_heads_as_on_one(ic: Any, config: Co
         assert (two / "log.log").read_text() == (one / "log.log").read_text()
 
 
-@pytest.mark.parametrize("killed_at", [1, 8])
+@pytest.mark.parametrize(("killed_at", "accumulate"), [(1, 1), (8, 1), (8, 2)])
 def test_train_resumed_after_sigkill_equals_uninterrupted(
-    killed_at: int, ic: Any, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    killed_at: int, accumulate: int, ic: Any, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed while the checkpoint ``killed_at`` is written: some heads are a step ahead of the others then."""
     _, folder = ic("large")
-    file = config(total_steps=60, max_keep=1)
+    file = config(total_steps=60, max_keep=1, gradient_accumulate_steps=accumulate)
     options = ["--poolings", "VQ-LP", "mean", "--lr", "1e-2", "1e-3"]
     written = 0
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from training import SECTION, Config, one_line, state_of, train
 
+from s3prl_vqpool.files import alone
 from s3prl_vqpool.trainer.runs import best
 
 
@@ -87,3 +88,15 @@ def test_train_refuses_a_folder_of_another_configuration(
         capsys.readouterr()
         assert train(store, file, tmp_path / "exp", *options) == 2
         assert named in one_line(capsys)
+
+
+def test_train_refuses_a_head_that_another_process_trains(
+    ic: Any, config: Config, tmp_path: Path, elsewhere: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, folder = ic("mfcc")
+    file, busy = config(total_steps=1), tmp_path / "exp" / "VQ-LP" / "lr=1e-3"
+    first = elsewhere(lambda: alone(busy))
+    assert train(folder, file, tmp_path / "exp", "--lr", "1e-2", "1e-3") == 2
+    assert one_line(capsys).startswith(f"error: {busy}: process {first.pid} on ")
+    assert list((tmp_path / "exp").rglob("*.*")) == [busy / ".lock"]
+    assert train(folder, file, tmp_path / "exp", "--lr", "1e-2") == 0
