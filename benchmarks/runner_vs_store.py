@@ -47,7 +47,8 @@ from s3prl.upstream.wav2vec2.wav2vec2_model import (  # noqa: E402
 )
 
 from s3prl_vqpool.corpora.synthetic.record import synthesise  # noqa: E402
-from s3prl_vqpool.runner import head, plugin  # noqa: E402
+from s3prl_vqpool.pooling import method, methods  # noqa: E402
+from s3prl_vqpool.runner import plugin  # noqa: E402
 from s3prl_vqpool.runner.config import read  # noqa: E402
 from s3prl_vqpool.store import Store  # noqa: E402
 from s3prl_vqpool.store.rows import listing  # noqa: E402
@@ -63,7 +64,7 @@ Config = dict[str, Any]
 class RandomStore(Store):
     """Random vectors of a base-size upstream for all utterances of a corpus, under the names of 12 poolings."""
 
-    poolings: ClassVar = [name for name in head.poolings() if head.method_of(name)[0].output_dim(2) == 2][:12]
+    poolings: ClassVar = [name for name in methods() if method(name).output_dim(2) == 2][:12]
 
     def __init__(self, config: Config) -> None:
         self.folder = Path("random")

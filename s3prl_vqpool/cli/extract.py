@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from .options import add_checkpoint, add_device, add_model_config, add_upstream
@@ -55,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
     if args.downstream not in plugin.downstreams():
         raise unknown_name("downstream", args.downstream, plugin.downstreams())
     poolings = manifest.checked(args.poolings)
+    if rank == 0 and not args.frames:
+        _say_rows(poolings)
     config = read(args.downstream, args.config, args.override)
     device = devices.chosen(args.device)
     listing = rows.listing(args.downstream, config)
@@ -77,3 +81,15 @@ def run(args: argparse.Namespace) -> int:
     if extract(upstream, listing, wanted, args.store, device, rank, world):
         print(f"{args.store} is complete: vqpool store info {args.store}")
     return 0
+
+
+def _say_rows(poolings: Sequence[str]) -> None:
+    """Say which rows of a table these poolings give, and how to get the others."""
+    from ..tables.table1 import rows_without_frames, unsupervised
+
+    given, every = rows_without_frames(poolings), unsupervised()
+    print(
+        f"without --frames, this store gives {len(given)} of the {len(every)} rows of vqpool benchmark nearest "
+        f"({' '.join(given) or 'none'}): add --frames for all of them",
+        file=sys.stderr,
+    )

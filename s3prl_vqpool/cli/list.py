@@ -48,10 +48,12 @@ def _downstreams() -> list[tuple[str, ...]]:
 
 def _poolings() -> list[tuple[str, ...]]:
     from .. import pooling
-    from ..pooling.registry import MEAN
 
-    methods = [(method.name, _needs(method)) for method in map(pooling.method, pooling.methods())]
-    return [(MEAN, "mean over all frames that S3PRL keeps: its MeanPooling"), *methods]
+    methods = map(pooling.method, pooling.methods())
+    return [
+        (each.name, _needs(each), _options(each), _first_line(each.implementation.__doc__))
+        for each in methods
+    ]
 
 
 def _needs(method: Method) -> str:
@@ -61,6 +63,13 @@ def _needs(method: Method) -> str:
         *(["training with the head"] if method.kind == "learned" else []),
     ]
     return f"{method.family}; needs {' and '.join(needs) or 'nothing'}"
+
+
+def _options(method: Method) -> str:
+    """Each option with its default, as `--option` takes it."""
+    from ..pooling.options import in_short
+
+    return " ".join(f"{option.name}={in_short(option.default)}" for option in method.options)
 
 
 def _first_line(doc: str | None) -> str:

@@ -16,6 +16,7 @@ _RENAMED = (
     (None, r"^--upstream_model_config(?==|$)", "--model-config"),
     ("kmeans", r"^-k\n?\d+$", "--entries"),
     ("synthesise", r"\A[^-].*", "--output FOLDER"),
+    ("store", r"^--a(?==|$)", "--option a=VALUE"),
     ("convert", r"\A[^-].*\n[^-].*\Z", "IN --output OUT"),
 )
 
@@ -46,6 +47,18 @@ def add_model_config(parser: argparse.ArgumentParser) -> None:
     """Add ``-g/--model-config``, run_downstream.py's ``-g``."""
     parser.add_argument(
         "-g", "--model-config", metavar="FILE", help="the upstream's codebook.yaml, as run_downstream.py's -g"
+    )
+
+
+def add_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--option NAME=VALUE``: options of poolings, as `pooling.options.from_words` reads them."""
+    parser.add_argument(
+        "--option",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        help="options of the poolings that take them, such as a=1e-2 (VQ-SIF): vqpool list poolings",
     )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from .options import add_option
 
 if TYPE_CHECKING:
     from ..store import Store
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.add_argument("store", type=Path, metavar="FOLDER", help="what vqpool extract --store wrote")
         if name == "add-pooling":
             action.add_argument("names", nargs="+", metavar="NAME", help="poolings with a weight per frame")
-            action.add_argument("--a", type=float, help="VQ-SIF's smoothing (default: 1e-3)")
+            add_option(action)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
     store = Store.open(args.store)
     if args.action == "add-pooling":
-        return _add(store, args.names, args.a)
+        return _add(store, args.names, args.option)
     if args.action == "info":
         for line in info(store):
             print(line)
@@ -57,19 +58,14 @@ def run(args: argparse.Namespace) -> int:
     return int(bool(lines))
 
 
-def _add(store: Store, names: list[str], a: float | None) -> int:
-    from ..errors import InputError
-    from ..pooling.api import SIF_A
-    from ..pooling.registry import method_of
+def _add(store: Store, names: list[str], given: list[str]) -> int:
+    from ..pooling.options import from_words
     from ..store import manifest
     from ..store.add import add
 
     names = manifest.checked(names, statistics=True)
-    if a is not None and not any("a" in method_of(name)[0].options for name in names):
-        raise InputError(f"--a {a:g}: none of {', '.join(names)} takes it; leave it out.")
-    if a is not None and not 0 < a < math.inf:
-        raise InputError(f"--a {a:g}: expected a positive number, such as 1e-3.")
+    options = from_words(given)
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if add(store, names, SIF_A if a is None else a, rank, world):
+    if add(store, names, options, rank, world):
         print(f"{store.folder} has {', '.join(names)}: vqpool store info {store.folder}")
     return 0

@@ -113,7 +113,7 @@ class WithCodes:
                 f"pooling_statistics.safetensors of an experiment with pooling {method.name} on this upstream."
             )
         kept = codes.lengths.new_tensor(codes.frames)
-        real = torch.minimum(codes.lengths, kept)
+        real = kept if method.all_frames else torch.minimum(codes.lengths, kept)
         weights = pooling.weights(
             method.name, codes.indices, real, counts=self.counts if method.needs_statistics else None
         )

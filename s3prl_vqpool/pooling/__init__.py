@@ -6,17 +6,21 @@
 [[0.1666666716337204, 0.1666666716337204, 0.1666666716337204, 0.5]]
 """
 
-from s3prl_vqpool.pooling import attention, moments, partition, probability  # noqa: F401 (they register)
+from importlib import import_module
+from pkgutil import iter_modules
+
 from s3prl_vqpool.pooling.api import build, weights
 from s3prl_vqpool.pooling.counts import Counts, counts
 from s3prl_vqpool.pooling.linear import LinearMap, SoftDecay, Whitening
-from s3prl_vqpool.pooling.registry import Method, method, methods
+from s3prl_vqpool.pooling.options import Option
+from s3prl_vqpool.pooling.registry import Method, method, methods, register
 from s3prl_vqpool.pooling.weighted import pool
 
 __all__ = [
     "Counts",
     "LinearMap",
     "Method",
+    "Option",
     "SoftDecay",
     "Whitening",
     "build",
@@ -24,5 +28,9 @@ __all__ = [
     "method",
     "methods",
     "pool",
+    "register",
     "weights",
 ]
+
+for _module in iter_modules(__path__):  # a file in this folder is all that a pooling needs
+    import_module(f"{__name__}.{_module.name}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,6 @@ from s3prl_vqpool.pooling.linear import LinearMap
 from s3prl_vqpool.pooling.registry import Method, method, methods
 from s3prl_vqpool.pooling.weighted import pool
 
-SIF_A = 1e-3
-"""VQ-SIF's a: the middle of the range that the paper searches, 1e-5 to 1e-1."""
-
 
 def weights(
     name: str,
@@ -26,7 +24,7 @@ def weights(
     *,
     counts: Counts | None = None,
     sizes: Sequence[int] | None = None,
-    a: float = SIF_A,
+    **options: Any,
 ) -> Tensor:
     """Weight of every frame under the pooling ``name``: ``w >= 0``, ``sum_t w[b, t] = 1``.
 
@@ -38,14 +36,15 @@ def weights(
         counts: training statistics, for VQ-SIF, VQ-GP and VQ-BP.
         sizes: number of entries of each codebook, to check ``codes`` against; by default those of ``counts``,
             or any.
-        a: VQ-SIF's smoothing, > 0.
+        options: those of the pooling (``method(name).options``), such as VQ-SIF's ``a``.
 
     Returns:
         [B, T] float32 on the device of ``codes``, exactly 0 on padding.
 
     Raises:
-        InputError: an unknown name, a pooling without a weight per frame, missing counts, a wrong shape or
-            dtype, a length outside [1, T], a code outside its codebook. One line, which names the first one.
+        InputError: an unknown name, a pooling without a weight per frame, missing counts, an unknown option or
+            a value that it does not take, a wrong shape or dtype, a length outside [1, T], a code outside its
+            codebook. One line, which names the first one.
 
     Source: arXiv 2304.03940, Figure 1 and Table 1.
     """
@@ -55,27 +54,25 @@ def weights(
         raise InputError(
             f"{known.name} has no weight per frame; use build({known.name!r}, dim). With weights: {offered}."
         )
+    values = known.with_defaults(options)
     if not known.needs_codes:
         check_code_shape(codes)
         lengths = check_lengths(lengths, codes.shape[0], codes.shape[1], codes.device)
-        return known.implementation(_without_codes(lengths, codes.shape[1]))
+        return known.implementation(_without_codes(lengths, codes.shape[1]), **values)
     if counts is None and known.needs_statistics:
         raise InputError(
             f"{known.name} needs counts of the training set's codes, but has none:"
             f" give counts=, made by counts(codes, lengths, sizes)."
         )
-    if not a > 0:
-        raise InputError(f"Expected a > 0, but got {a}.")
     if counts is not None and sizes is not None and counts.sizes != tuple(sizes):
         raise InputError(
             f"Expected counts of codebooks of sizes {list(sizes)}, but got counts of {list(counts.sizes)}."
         )
     if counts is not None:
         counts, sizes = counts.to(codes.device), counts.sizes
-    given = {"counts": counts, "a": a}
-    return known.implementation(
-        Batch.checked(codes, lengths, sizes), **{option: given[option] for option in known.options}
-    )
+    batch = Batch.checked(codes, lengths, sizes)
+    statistics = {"counts": counts} if known.needs_statistics else {}
+    return known.implementation(batch, **statistics, **values)
 
 
 def build(
@@ -84,8 +81,7 @@ def build(
     *,
     counts: Counts | None = None,
     statistics: LinearMap | None = None,
-    a: float | None = None,
-    hidden: int | None = None,
+    **options: Any,
 ) -> nn.Module:
     """Pooling ``name`` as a module ``(frames, lengths, codes=None) -> [B, module.output_dim]``.
 
@@ -98,24 +94,25 @@ def build(
         dim: D, size of a frame.
         counts: training statistics of codes, for VQ-SIF, VQ-GP and VQ-BP.
         statistics: what ``Whitening.fit`` or ``SoftDecay.fit`` gave.
-        a: VQ-SIF's smoothing, > 0; 1e-3 by default.
-        hidden: VAP's hidden size; 128, the paper's, by default.
+        options: those of the pooling (``method(name).options``), such as VQ-SIF's ``a`` or VAP's ``hidden``.
 
     Raises:
-        InputError: an unknown name, or an option that this pooling does not take.
+        InputError: an unknown name, statistics or an option that this pooling does not take, or a value that the
+            option does not take.
     """
     known = method(name)
     if dim < 1:
         raise InputError(f"Expected dim >= 1, but got {dim}.")
-    options = {"counts": counts, "statistics": statistics, "a": a, "hidden": hidden}
-    given = {option: value for option, value in options.items() if value is not None}
-    for option in given:
-        if option not in known.options:
-            takes = ", ".join(known.options) or "none"
-            raise InputError(f"{known.name} does not take the option {option!r}; it takes: {takes}.")
+    values = known.with_defaults(options)
+    if counts is not None and not (known.kind == "weights" and known.needs_statistics):
+        raise InputError(f"{known.name} takes no counts: leave them out.")
+    if statistics is not None and known.kind != "vector":
+        raise InputError(f"{known.name} takes no statistics of vectors: leave them out.")
     if known.kind == "weights":
-        return WeightPooling(known, dim, counts, SIF_A if a is None else a)
-    return known.implementation(dim, **given)
+        return WeightPooling(known, dim, counts, values)
+    if known.kind == "vector":
+        values["statistics"] = statistics
+    return known.implementation(dim, **values)
 
 
 def _without_codes(lengths: Tensor, frames: int) -> Batch:
@@ -129,13 +126,13 @@ class WeightPooling(Held):
     occurrences: Tensor
     sizes: Tensor
 
-    def __init__(self, known: Method, dim: int, counts: Counts | None, a: float) -> None:
+    def __init__(self, known: Method, dim: int, counts: Counts | None, options: dict[str, Any]) -> None:
         empty = torch.empty(0, dtype=torch.int64)
         held = {"tuples": empty.view(0, 0), "occurrences": empty, "sizes": empty.clone()}
         super().__init__(**(held if known.needs_statistics else {}))
         self.method = known
         self.dim = self.output_dim = dim
-        self.a = a
+        self.options = options
         self._counts: Counts | None = None
         if counts is not None:
             self.set_statistics(counts)
@@ -161,7 +158,8 @@ class WeightPooling(Held):
         check_frames(frames, self.dim)
         if not self.method.needs_codes:
             lengths = check_lengths(lengths, frames.shape[0], frames.shape[1], frames.device)
-            return pool(frames, self.method.implementation(_without_codes(lengths, frames.shape[1])))
+            batch = _without_codes(lengths, frames.shape[1])
+            return pool(frames, self.method.implementation(batch, **self.options))
         if codes is None:
             raise InputError(f"{self.method.name} needs codes [B, T, G], but got none.")
         if codes.shape[:2] != frames.shape[:2]:
@@ -170,7 +168,7 @@ class WeightPooling(Held):
                 f" but got {list(codes.shape)}."
             )
         codes = codes.to(frames.device)
-        return pool(frames, weights(self.method.name, codes, lengths, counts=self.counts, a=self.a))
+        return pool(frames, weights(self.method.name, codes, lengths, counts=self.counts, **self.options))
 
     def extra_repr(self) -> str:
         return f"{self.method.name}, dim={self.dim}"

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from s3prl_vqpool.pooling.batch import check_frames, check_lengths, frame_mask
+from s3prl_vqpool.pooling.options import Option, whole
 from s3prl_vqpool.pooling.registry import register
 
 _PAPER = "arXiv 2304.03940, Table 2"
@@ -82,7 +83,14 @@ class AttentiveStatisticsPooling(_SelfAttentive):
         return _weighted_moments(frames, self.frame_weights(frames, mask), 1e-5)
 
 
-@register("VAP", family="attention", kind="learned", source=_PAPER, output_multiple=2, options=("hidden",))
+@register(
+    "VAP",
+    family="attention",
+    kind="learned",
+    source=_PAPER,
+    output_multiple=2,
+    options=(Option("hidden", 128, whole),),
+)
 class VectorAttentivePooling(nn.Module):
     """Mean and deviation (variance at least 1e-12) under weights per channel, concatenated: [B, 2 D].
 
@@ -90,7 +98,7 @@ class VectorAttentivePooling(nn.Module):
     Parameters are named and shaped as in the published code. Source: arXiv 2304.03940, Table 2.
     """
 
-    def __init__(self, dim: int, hidden: int = 128) -> None:
+    def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
         self.dim = dim
         self.output_dim = 2 * dim

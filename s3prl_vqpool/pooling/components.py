@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
 from s3prl_vqpool.pooling.batch import Batch
 
 
-class Components(NamedTuple):
-    """``labels`` [B, T]: each frame's component, named by one of its frames; and the work that it took."""
-
-    labels: Tensor
-    rounds: int
-    jumps: int
-
-
-def connected_components(batch: Batch) -> Components:
+def connected_components(batch: Batch) -> Tensor:
     """Components of the graph whose frames are linked where they agree in at least one codebook.
+
+    Labels [B, T]: each frame's component, named by one of its frames.
 
     Boruvka on stars: every frame points at the root of its tree. In a round each root hooks to another tree
     that it shares an entry with: to the one of smallest root if that is smaller than itself, else to the
@@ -34,20 +26,20 @@ def connected_components(batch: Batch) -> Components:
     frame = torch.arange(first.shape[1], device=first.device).expand_as(first)
     # Frames of one entry of the first codebook are one tree from the start, so it needs no hooks.
     root = _table(first, width, frame, "amin").gather(1, first)
-    rounds = jumps = 0
     while True:
         hook = _hooks(batch, root, frame)
         if torch.equal(hook, frame):
-            return Components(root, rounds, jumps)
-        rounds += 1
+            return root
         mutual = (hook.gather(1, hook) == frame) & (frame < hook)
         hook = torch.where(mutual, frame, hook)
-        while True:
-            further = hook.gather(1, hook)
-            if torch.equal(further, hook):
-                break
-            hook, jumps = further, jumps + 1
-        root = hook.gather(1, root)
+        root = _jumped(hook).gather(1, root)
+
+
+def _jumped(hook: Tensor) -> Tensor:
+    """Where each frame ends that follows ``hook`` [B, T]."""
+    while not torch.equal(further := hook.gather(1, hook), hook):
+        hook = further
+    return hook
 
 
 def _table(index: Tensor, width: int, values: Tensor, reduce: str) -> Tensor:

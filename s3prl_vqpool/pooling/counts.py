@@ -38,11 +38,6 @@ class Counts:
         """Number of frames that were counted."""
         return int(self.occurrences.sum())
 
-    def of_codebook(self, g: int) -> Tensor:
-        """``N_g(v)`` int64 [V_g]: how often each index of codebook g occurs."""
-        table = self.occurrences.new_zeros(self.sizes[g])
-        return table.index_add_(0, self.tuples[:, g], self.occurrences)
-
     def of_entries(self, codes: Sequence[Tensor]) -> list[Tensor]:
         """``N_g(q)`` int64 for codes int64 of any shape of each codebook g, which must be inside it."""
         return [table(index) for table, index in zip(self._marginals, codes, strict=True)]

@@ -111,7 +111,6 @@ def _decomposed(vectors: Tensor, origin: Tensor | float = 0.0) -> tuple[Tensor, 
     kind="vector",
     source=_PAPER,
     needs_statistics=True,
-    options=("statistics",),
 )
 class Whitening(_LinearPooling):
     """``(x - mean) @ U @ diag(S ** -0.5)`` of the AP vector x.
@@ -147,7 +146,6 @@ class Whitening(_LinearPooling):
     kind="vector",
     source=_PAPER,
     needs_statistics=True,
-    options=("statistics",),
 )
 class SoftDecay(_LinearPooling):
     """``x @ V @ diag(s' / s) @ V.T`` of the AP vector x: SoftDecay's flatter spectrum, for a single vector.

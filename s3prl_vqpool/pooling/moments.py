@@ -12,6 +12,12 @@ from s3prl_vqpool.pooling.weighted import pool, uniform
 _PAPER = "arXiv 2304.03940, Table 1"
 
 
+@register("mean", family="moments", kind="weights", source="s3prl/downstream/model.py", all_frames=True)
+def mean(batch: Batch) -> Tensor:
+    """S3PRL's MeanPooling: AP over all frames that its Featurizer keeps, the rounded-up last one included."""
+    return uniform(batch.mask)
+
+
 @register("AP", family="moments", kind="weights", source=_PAPER)
 def average(batch: Batch) -> Tensor:
     """``1 / T``: the mean over real frames."""

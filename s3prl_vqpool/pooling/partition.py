@@ -71,4 +71,4 @@ def all_squash_and(batch: Batch) -> Tensor:
 @register("VQ-AllSquash-OR", family="partition", kind="weights", source=_PAPER + " (d)", needs_codes=True)
 def all_squash_or(batch: Batch) -> Tensor:
     """Groups are connected components of frames, linked where they agree in at least one codebook."""
-    return group_weights(connected_components(batch).labels, batch.mask)
+    return group_weights(connected_components(batch), batch.mask)

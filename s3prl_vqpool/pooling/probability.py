@@ -13,6 +13,7 @@ from torch import Tensor
 
 from s3prl_vqpool.pooling.batch import Batch
 from s3prl_vqpool.pooling.counts import Counts
+from s3prl_vqpool.pooling.options import Option, positive
 from s3prl_vqpool.pooling.registry import register
 
 _PAPER = "arXiv 2304.03940, Table 1"
@@ -45,10 +46,13 @@ def _global_counts(batch: Batch, counts: Counts) -> Tensor:
     source=_PAPER,
     needs_codes=True,
     needs_statistics=True,
-    options=("counts", "a"),
+    options=(Option("a", 1e-3, positive, grid=(1e-5, 1e-4, 1e-3, 1e-2, 1e-1)),),
 )
 def sif(batch: Batch, counts: Counts, a: float) -> Tensor:
-    """``a / (p(q_t) + a)``, normalised; a tuple that never occurred in training has p = 0."""
+    """``a / (p(q_t) + a)``, normalised; a tuple that never occurred in training has p = 0.
+
+    The grid of ``a`` is the range that the paper searches; the default is its middle.
+    """
     p = counts.of_tuples(batch.codes).float() / counts.frames
     return _normalised(a / (p + a), batch.mask)
 
@@ -66,7 +70,6 @@ def lp(batch: Batch) -> Tensor:
     source=_PAPER,
     needs_codes=True,
     needs_statistics=True,
-    options=("counts",),
 )
 def gp(batch: Batch, counts: Counts) -> Tensor:
     """``1 / sum_g N_g(q[t, g])``, normalised."""
@@ -80,7 +83,6 @@ def gp(batch: Batch, counts: Counts) -> Tensor:
     source=_PAPER,
     needs_codes=True,
     needs_statistics=True,
-    options=("counts",),
 )
 def bp(batch: Batch, counts: Counts) -> Tensor:
     """VQ-LP's weight times VQ-GP's, normalised."""

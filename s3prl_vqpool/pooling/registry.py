@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from s3prl_vqpool.errors import InputError, unknown_name
+from s3prl_vqpool.pooling.options import Option, defaults, read
 
 Kind = Literal["weights", "vector", "statistics", "learned"]
 
 FAMILIES = ("moments", "linear map", "partition", "probability", "attention")
 """In the order of the paper's tables; within a family, methods come in the order of their registration."""
 
+RESERVED = ("codes", "counts", "dim", "fold", "lengths", "name", "sizes", "statistics")
+"""Names that an option cannot have: arguments of :func:`build` and :func:`weights`, and keys of a store's manifest."""
+
 _T = TypeVar("_T", bound=Callable[..., Any])
 _methods: dict[str, Method] = {}
+_ALIASES = {"meanpooling": "mean"}  # S3PRL's configs say MeanPooling
 
 
 @dataclass(frozen=True)
@@ -23,8 +28,9 @@ class Method:
 
     ``kind``: "weights" (a weight per frame), "statistics" (moments of the frames), "vector" (a linear map,
     fitted on the training set, of the AP vector) or "learned" (trained with the head).
-    ``options``: the keyword arguments of :func:`build` that this pooling takes.
+    ``options``: keyword arguments of :func:`build` and, for kind "weights", of :func:`weights`.
     ``implementation``: for kind "weights" a function of the batch, otherwise an ``nn.Module`` class.
+    ``all_frames``: whether all frames that S3PRL's Featurizer keeps count, not only those of the codes.
     """
 
     name: str
@@ -35,11 +41,20 @@ class Method:
     needs_codes: bool = False
     needs_statistics: bool = False
     output_multiple: int = 1
-    options: tuple[str, ...] = ()
+    options: tuple[Option, ...] = ()
+    all_frames: bool = False
 
     def output_dim(self, dim: int) -> int:
         """Size of the pooled vector for frames of size ``dim``."""
         return self.output_multiple * dim
+
+    def read(self, given: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+        """``given`` options, read; InputError as from :func:`options.read`."""
+        return read(self.options, given, self.name, place)
+
+    def with_defaults(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """A value for every option: the ``given`` one, read, or the default."""
+        return {**defaults(self.options), **self.read(given)}
 
 
 def _folded(name: str) -> str:
@@ -55,18 +70,22 @@ def register(
     needs_codes: bool = False,
     needs_statistics: bool = False,
     output_multiple: int = 1,
-    options: tuple[str, ...] = (),
+    options: tuple[Option, ...] = (),
+    all_frames: bool = False,
 ) -> Callable[[_T], _T]:
     """Decorator that offers a weights function or a module class as the pooling ``name``.
 
     Raises:
-        InputError: the name is taken (names are compared without case, ``-`` and ``_``), or the family
-            is not one of :data:`FAMILIES`.
+        InputError: the name is taken (names are compared without case, ``-`` and ``_``), the family is not one
+            of :data:`FAMILIES`, or an option has one of the names in :data:`RESERVED`.
     """
     if family not in FAMILIES:
         raise unknown_name("pooling family", family, FAMILIES)
     if _folded(name) in _methods:
         raise InputError(f"Pooling {name!r} is registered already, as {_methods[_folded(name)].name!r}.")
+    for option in options:
+        if option.name in RESERVED:
+            raise InputError(f"{name}: an option cannot be called {option.name!r}; choose another name.")
 
     def add(implementation: _T) -> _T:
         _methods[_folded(name)] = Method(
@@ -79,10 +98,18 @@ def register(
             needs_statistics=needs_statistics,
             output_multiple=output_multiple,
             options=options,
+            all_frames=all_frames,
         )
         return implementation
 
     return add
+
+
+def register_weights(
+    name: str, *, family: str = "probability", source: str = "", **properties: Any
+) -> Callable[[_T], _T]:
+    """Decorator that offers a function ``(batch, **options) -> weights [B, T]`` as a pooling; see :func:`register`."""
+    return register(name, family=family, kind="weights", source=source, **properties)
 
 
 def methods() -> tuple[str, ...]:
@@ -97,28 +124,6 @@ def method(name: str) -> Method:
         InputError: no such pooling; the message lists close matches and all names.
     """
     try:
-        return _methods[_folded(name)]
+        return _methods[_ALIASES.get(_folded(name), _folded(name))]
     except KeyError:
         raise unknown_name("pooling", name, methods()) from None
-
-
-#: S3PRL's MeanPooling: over all frames that its Featurizer keeps, the rounded-up last one included.
-MEAN = "mean"
-
-
-def poolings() -> tuple[str, ...]:
-    """What `pooling:` of a head may be: `mean`, and every method of the registry."""
-    return (MEAN, *methods())
-
-
-def method_of(name: str) -> tuple[Method, bool]:
-    """The registry's method of a head's `pooling:`, and whether it is S3PRL's `mean`.
-
-    Raises:
-        InputError: an unknown name, with close matches and the full list.
-    """
-    over_all_frames = name.lower() in (MEAN, "meanpooling")
-    try:
-        return method("AP" if over_all_frames else name), over_all_frames
-    except InputError as error:
-        raise unknown_name("pooling", name, poolings()) from error

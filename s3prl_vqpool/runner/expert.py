@@ -19,7 +19,7 @@ from ..corpora import Corpus, UtteranceDataset, audio, collate
 from ..corpora.sampling import TrainingSampler
 from ..errors import InputError, unknown_name
 from ..files import write_text
-from ..pooling.registry import method_of
+from ..pooling import method
 from . import provenance, statistics
 from .config import Section
 from .head import SuperbHead
@@ -77,7 +77,7 @@ class UtteranceExpert(SuperbHead):
     ) -> None:
         section = Section("config.downstream_expert", downstream_expert)
         modelrc = Section("config.downstream_expert.modelrc", section["modelrc"], MODELRC)
-        method_of(str(modelrc["pooling"]))
+        method(str(modelrc["pooling"]))
         self.datarc = Section("config.downstream_expert.datarc", section["datarc"], self._default_datarc())
         self.variant = downstream_variant
         corpus = None if mode == "inference" and "classes" in downstream_expert else self.load_corpus()

@@ -10,9 +10,7 @@ from torch import Tensor, nn
 
 from .. import pooling
 from ..codes.handover import Codes
-from ..errors import unknown_name
 from ..pooling import Counts, LinearMap
-from ..pooling.registry import method_of
 from .config import Section
 
 
@@ -25,8 +23,8 @@ class Pooled(nn.Module):
     Args:
         input_dim: D, size of a frame.
         output_dim: number of logits.
-        name: one of `poolings()`; case, `-` and `_` do not matter.
-        options: further arguments of `pooling.build`, such as VQ-SIF's ``a``.
+        name: one of `pooling.methods()`; case, `-` and `_` do not matter.
+        options: options of the pooling, such as VQ-SIF's ``a``.
         projected_dim: size of a pooled frame at the linear layer, where a projector comes between.
 
     Raises:
@@ -42,18 +40,20 @@ class Pooled(nn.Module):
         projected_dim: int | None = None,
     ) -> None:
         super().__init__()
-        self.method, self.over_all_frames = method_of(name)
-        self.pooling = pooling.build(self.method.name, input_dim, **_checked(self.method, options))
+        self.method = pooling.method(name)
+        given = Section("pooling_options", {} if options is None else options)  # type: ignore[arg-type]
+        read = self.method.read(given, "pooling_options.")
+        self.pooling = pooling.build(self.method.name, input_dim, **read)
         linear = nn.Linear(projected_dim or self.method.output_dim(input_dim), output_dim)
         self.post_net = nn.ModuleDict({"linear": linear})
 
     def pool(self, frames: Tensor, lengths: Tensor, codes: Codes | None) -> Tensor:
         """[B, E] of frames [B, T, D] with ``lengths`` [B].
 
-        ``codes`` say which frames are real, also to methods that do not look at the indices; `mean` alone
-        takes all of ``lengths``, as S3PRL does.
+        ``codes`` say which frames are real, also to methods that do not look at the indices. `mean` counts all
+        frames in ``lengths``, as S3PRL does.
         """
-        if self.over_all_frames or codes is None:
+        if self.method.all_frames or codes is None:
             return self.pooling(frames, lengths)
         steps = min(frames.size(1), codes.indices.size(1))
         real = torch.minimum(codes.lengths.to(lengths.device), lengths)
@@ -62,20 +62,6 @@ class Pooled(nn.Module):
     def forward(self, frames: Tensor, lengths: Tensor, codes: Codes | None) -> Tensor:
         """Logits [B, C]."""
         return self.post_net["linear"](self.pool(frames, lengths, codes))
-
-
-#: How each option in a config's `pooling_options` is read.
-_READ = {"a": Section.positive, "hidden": Section.whole}
-
-
-def _checked(method: pooling.Method, options: Mapping[str, Any] | None) -> dict[str, Any]:
-    """`pooling_options` of a config: numbers that the method takes."""
-    section = Section("pooling_options", {} if options is None else options)  # type: ignore[arg-type]
-    taken = [option for option in method.options if option in _READ]
-    for option in section:
-        if option not in taken:
-            raise unknown_name(f"option of pooling {method.name}:", option, taken or ["none"])
-    return {option: _READ[option](section, option) for option in section}
 
 
 class SuperbHead(nn.Module):
@@ -102,7 +88,7 @@ class SuperbHead(nn.Module):
     ) -> None:
         super().__init__()
         self.projector = nn.Linear(upstream_dim, projector_dim)
-        self.pools_first = method_of(name)[0].kind == "vector"
+        self.pools_first = pooling.method(name).kind == "vector"
         if self.pools_first:
             self.model = Pooled(upstream_dim, output_dim, name, options, projector_dim)
         else:

@@ -85,9 +85,7 @@ def expert_of(downstream: str) -> Callable[..., Any]:
 
 def expert_on(downstream: str, datarc: Mapping[str, Any]) -> Any:
     """A downstream's expert, only to load its corpus: with the smallest head."""
-    from ..pooling.registry import MEAN
-
-    section = {"datarc": datarc, "modelrc": {"projector_dim": 1, "pooling": MEAN}}
+    section = {"datarc": datarc, "modelrc": {"projector_dim": 1, "pooling": "mean"}}
     return expert_of(downstream)(1, section, expdir=os.curdir)
 
 

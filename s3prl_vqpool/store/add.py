@@ -17,7 +17,7 @@ from ..codes.upstream import WithCodes
 from ..corpora import Utterance, audio
 from ..errors import InputError
 from ..files import alone
-from ..pooling.registry import method_of
+from ..pooling.options import defaults
 from ..runner.plugin import entry_of
 from . import layout, training
 from .encode import Encoded, Encoder, Poolings, weights_of
@@ -32,7 +32,9 @@ Vectors = Mapping[str, Tensor]
 Missing = dict[int, list[str]]
 
 
-def add(store: Store, names: Sequence[str], a: float, rank: int = 0, world: int = 1) -> bool:
+def add(
+    store: Store, names: Sequence[str], options: Mapping[str, Any], rank: int = 0, world: int = 1
+) -> bool:
     """Write the vectors of poolings of kind "weights" for this rank's shards, those that are not there.
 
     Weights are those of the stored codes. Vectors of every layer need frames of every layer: where the upstream
@@ -42,19 +44,21 @@ def add(store: Store, names: Sequence[str], a: float, rank: int = 0, world: int 
 
     Args:
         names: as `manifest.checked` gives them.
-        a: VQ-SIF's.
+        options: options of the poolings that are not to have their defaults; all that take one get it.
 
     Returns:
         Whether they are all there now (other ranks may be busy still).
 
     Raises:
-        InputError: a pooling that is there with another ``a``; a corpus, checkpoint or audio that is not as it
-            was; too little disk; a device that is not here; another process of this rank.
+        InputError: a pooling that is there with other options; an option that none of ``names`` takes; a corpus,
+            checkpoint or audio that is not as it was; too little disk; a device that is not here; another process
+            of this rank.
     """
+    values = _read(names, options)
     with alone(store.folder, lock_name(rank)):
         writer = Writer(store.folder, rank, world)
         names = [name for name in names if name not in store.manifest["poolings"]]
-        poolings, made = _options(store, names, a, writer)
+        poolings, made = _arguments(store, {name: values[name] for name in names}, writer)
         _agree(store, made)
         mine = range(rank, len(store.shards), world)
         missing = {
@@ -98,21 +102,34 @@ def _list(made: Mapping[str, Any], writer: Writer) -> None:
         writer.write_json(MANIFEST, {**content, "added": added})
 
 
-def _options(
-    store: Store, names: Sequence[str], a: float, writer: Writer
+def _read(names: Sequence[str], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """A value for each option of each pooling, from those that are ``given`` for all of them."""
+    methods = [pooling.method(name) for name in names]
+    for option in given:
+        if not any(option == each.name for method in methods for each in method.options):
+            raise InputError(
+                f"--option {option}={given[option]}: none of {', '.join(names)} takes it; leave it out."
+            )
+    found = {}
+    for method in methods:
+        own = {option.name: given[option.name] for option in method.options if option.name in given}
+        found[method.name] = {**defaults(method.options), **method.read(own, "--option ")}
+    return found
+
+
+def _arguments(
+    store: Store, options: Mapping[str, dict[str, Any]], writer: Writer
 ) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
     """For each pooling, the keyword arguments of `pooling.weights`, and what is recorded of them."""
-    methods = {name: method_of(name)[0] for name in names}
-    given: dict[str, Any] = {"a": a}
-    recorded: dict[str, dict[str, Any]] = {"a": {"a": a}}
-    if any(method.needs_statistics for method in methods.values()):
+    counted = [name for name in options if pooling.method(name).needs_statistics]
+    given: dict[str, Any] = {}
+    recorded: dict[str, Any] = {}
+    if counted:
         utterances, fold = training.split(store)
         given["counts"] = training.obtain(store, utterances, writer)
-        recorded["counts"] = {"counts": training.fingerprint(given["counts"]), "fold": fold}
-    poolings, made = {}, {}
-    for name, method in methods.items():
-        poolings[name] = {option: given[option] for option in method.options}
-        made[name] = {key: value for option in method.options for key, value in recorded[option].items()}
+        recorded = {"counts": training.fingerprint(given["counts"]), "fold": fold}
+    poolings = {name: {**(given if name in counted else {}), **own} for name, own in options.items()}
+    made = {name: {**(recorded if name in counted else {}), **own} for name, own in options.items()}
     return poolings, made
 
 

@@ -13,10 +13,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from .. import codes, pooling
 from ..codes.upstream import WithCodes
-from ..pooling.registry import MEAN
 
 Encoded = dict[str, Tensor]
-#: Names of poolings, `mean` among them, each with its keyword arguments of `pooling.weights`.
+#: Names of poolings, each with its keyword arguments of `pooling.weights`.
 Poolings = Mapping[str, Mapping[str, Any]]
 
 
@@ -80,14 +79,15 @@ class Encoder:
 def weights_of(
     name: str, options: Mapping[str, Any], indices: Tensor, lengths: Tensor, samples: Sequence[int], rate: int
 ) -> Tensor:
-    """Weights [B, T] of a pooling with its options, of codes [B, T, G].
+    """Weights [B, T] of a pooling with its options, of codes [B, T, G] of utterances with so many ``samples``."""
+    if pooling.method(name).all_frames:
+        lengths = torch.minimum(lengths, kept_frames(samples, rate).to(lengths.device))
+    return pooling.weights(name, indices, lengths, **options)
 
-    `mean` is over the frames that S3PRL's Featurizer keeps of so many samples at ``rate`` samples a frame.
-    """
-    if name != MEAN:
-        return pooling.weights(name, indices, lengths, **options)
-    kept = lengths.new_tensor([round(n / rate) for n in samples])
-    return pooling.weights("AP", indices, torch.minimum(kept.clamp(min=1), lengths))
+
+def kept_frames(samples: Sequence[int], rate: int) -> Tensor:
+    """Frames int64 [B] that S3PRL's Featurizer keeps of so many samples at ``rate`` samples a frame, at least 1."""
+    return torch.tensor([max(round(n / rate), 1) for n in samples])
 
 
 @contextmanager

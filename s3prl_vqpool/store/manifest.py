@@ -13,7 +13,6 @@ from .. import __version__, pooling
 from ..codes.upstream import WithCodes
 from ..errors import InputError
 from ..files import sha256
-from ..pooling.registry import MEAN, method_of
 from . import layout
 from .files import MANIFEST, Writer, read_json
 from .rows import Listing
@@ -111,10 +110,10 @@ def checked(names: Sequence[str], statistics: bool = False) -> list[str]:
         statistics: whether those may be among them that need counts of the training split's codes.
     """
     known = [name for name in pooling.methods() if pooling.method(name).kind == "weights"]
-    possible = [MEAN, *(name for name in known if statistics or not pooling.method(name).needs_statistics)]
+    possible = [name for name in known if statistics or not pooling.method(name).needs_statistics]
     chosen = []
     for name in names:
-        method, over_all_frames = method_of(name)
+        method = pooling.method(name)
         if method.kind != "weights":
             raise InputError(
                 f"{name}: has to be fitted or trained, so it cannot be stored; --frames and the codes are what it "
@@ -125,5 +124,5 @@ def checked(names: Sequence[str], statistics: bool = False) -> list[str]:
                 f"{name}: needs counts of the training split's codes, so it comes after extraction: vqpool store "
                 f"add-pooling FOLDER {name}. Can be stored at once: {', '.join(possible)}."
             )
-        chosen.append(MEAN if over_all_frames else method.name)
+        chosen.append(method.name)
     return list(dict.fromkeys(chosen))

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..corpora import Utterance
 from ..errors import InputError, unknown_name
 from ..pooling import Counts
+from .encode import kept_frames
 from .files import DONE, MANIFEST, STATISTICS, finished, part_name, read_index, read_json, tensors_name
 from .rows import Key, Row, key, key_of
 
@@ -26,7 +27,7 @@ class Store:
         folder: where it is.
         manifest: what determines its numbers: upstream, fingerprint, layers, dim, codebook_sizes, poolings,
             frames (whether they were extracted), dtype, downstream, datarc, root, list_sha256, ...
-        added: poolings that `vqpool store add-pooling` added, each with what it was made with: ``a`` (VQ-SIF's), and
+        added: poolings that `vqpool store add-pooling` added, each with what it was made with: its options, and
             where it needs statistics ``counts`` (their `training.fingerprint`) and ``fold`` (ER's test fold, or None).
         shards: the rows of each shard, in its order.
         utterances: one `Row` per utterance, in the order of the list (train, dev, test, each utterance once); a
@@ -73,6 +74,12 @@ class Store:
     def poolings(self) -> list[str]:
         """What `vectors` takes: the poolings that were extracted, then those that were added."""
         return [*self.manifest["poolings"], *self.added]
+
+    @cached_property
+    def kept(self) -> Tensor:
+        """Frames int64 [N] of each utterance that S3PRL's Featurizer keeps: those that the pooling `mean` counts."""
+        samples = [utterance.samples for utterance in self.utterances]
+        return kept_frames(samples, self.manifest["downsample_rate"])
 
     @cached_property
     def _by_key(self) -> dict[Key, int]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from .. import pooling
 from ..corpora import audio
 from ..errors import InputError
 from ..files import sha256
@@ -75,8 +76,9 @@ def _parts(store: Store) -> Iterator[Check]:
 
 
 def _again(store: Store, name: str) -> str:
-    a = f" --a {store.added[name]['a']:g}" if "a" in store.added[name] else ""
-    return f"vqpool store add-pooling {store.folder} {name}{a} makes it again"
+    options = [f"{o.name}={store.added[name][o.name]}" for o in pooling.method(name).options]
+    given = f" --option {' '.join(options)}" if options else ""
+    return f"vqpool store add-pooling {store.folder} {name}{given} makes it again"
 
 
 def _fingerprint(folder: Path) -> str | None:

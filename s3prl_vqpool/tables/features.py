@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ class Features:
         codes: row -> integer [T, G].
         frames: row -> floating [T, D]; None where only vectors are stored.
         stored: pooling -> floating [N, layers, D], for poolings that weigh frames without training statistics.
+        kept: int64 [N], frames of each that S3PRL's Featurizer keeps: those that `mean` counts.
     """
 
     lengths: Tensor
@@ -34,20 +36,23 @@ class Features:
     codes: Callable[[int], Tensor]
     frames: Callable[[int], Tensor] | None
     stored: Callable[[str], Tensor]
+    kept: Tensor
 
-    def pooled(self, name: str, counts: Counts | None = None, a: float | None = None) -> Tensor:
-        """Vectors [N, E], float32, of a pooling of kind "weights" or "statistics".
+    def pooled(self, name: str, counts: Counts | None = None, **options: Any) -> Tensor:
+        """Vectors [N, E], float32, of a pooling of kind "weights" or "statistics" with its options.
 
         Without frames they are the mean of the stored vectors over layers, which is the same: a weighted sum
         of the layers' mean is the mean of the layers' weighted sums.
         """
         if self.frames is None:
             return self.stored(name).float().mean(dim=1)
-        module = pooling.build(name, self.dim, counts=counts, a=a)
-        vectors = torch.empty(len(self.lengths), pooling.method(name).output_dim(self.dim))
+        known = pooling.method(name)
+        module = pooling.build(name, self.dim, counts=counts, **options)
+        vectors = torch.empty(len(self.lengths), known.output_dim(self.dim))
         with torch.no_grad():
             for rows, lengths, codes in self._batches(torch.arange(len(self.lengths))):
-                vectors[rows] = module(self._padded_frames(rows, lengths), lengths, codes)
+                counted = torch.minimum(lengths, self.kept[rows]) if known.all_frames else lengths
+                vectors[rows] = module(self._padded_frames(rows, lengths), counted, codes)
         return vectors
 
     @cached_property

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import pooling
 from ..errors import InputError
+from ..pooling.options import grid
 from ..runner.statistics import FITS
 from .features import Features
 
-#: What the paper searches VQ-SIF's a in; here the dev split decides, fold by fold, and a tie goes to the smallest.
-SIF_A = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 #: Cosines (float64) this close are equal, so that rounding in a matrix product cannot choose between equal vectors.
 TIE = 1e-12
 _COSINES_AT_ONCE = 2**24
@@ -38,13 +38,21 @@ class Fold:
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """Options of a pooling that dev chooses among, and accuracy in % on dev with them."""
+
+    options: dict[str, Any]
+    dev: float
+
+
+@dataclass(frozen=True)
 class Score:
-    """Test accuracy in % of one fold; where dev chose VQ-SIF's ``a``, that, and dev's accuracy of each."""
+    """Test accuracy in % of one fold; where dev chose ``options`` of the pooling, those and the candidates."""
 
     fold: str
     accuracy: float
-    a: float | None = None
-    dev: dict[float | None, float] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    candidates: tuple[Candidate, ...] = ()
 
 
 def evaluate(name: str, features: Features, labels: Tensor, folds: Sequence[Fold]) -> Iterator[Score]:
@@ -56,7 +64,7 @@ def evaluate(name: str, features: Features, labels: Tensor, folds: Sequence[Fold
         labels: [N, slots] int64; an utterance is right where all slots are.
     """
     for fold, found in zip(folds, candidates(name, features, folds)):
-        if "a" in pooling.method(name).options:
+        if any(option.grid for option in pooling.method(name).options):
             yield _best_on_dev(found, labels, fold)
         else:
             ((_, vectors),) = found
@@ -65,33 +73,36 @@ def evaluate(name: str, features: Features, labels: Tensor, folds: Sequence[Fold
 
 def candidates(
     name: str, features: Features, folds: Sequence[Fold]
-) -> Iterator[Iterator[tuple[float | None, Tensor]]]:
-    """For each fold the vectors [N, E] of a pooling that is not learned: of VQ-SIF by each a of `SIF_A`, else by None.
+) -> Iterator[Iterable[tuple[dict[str, Any], Tensor]]]:
+    """For each fold the vectors [N, E] of a pooling that is not learned, with all options that dev chooses among.
 
     Statistics are those of the fold's training rows alone.
     """
     known = pooling.method(name)
-    fixed = None if known.needs_statistics else features.pooled(known.name)
+    choices = grid(known.options)
+    fixed = []
+    if not known.needs_statistics:
+        fixed = [(options, features.pooled(known.name, **options)) for options in choices]
     for fold in folds:
-        if fixed is not None:
-            yield iter([(None, fixed)])
+        if fixed:
+            yield fixed
         elif known.kind == "vector":
             linear = FITS[known.name](features.averages[fold.train])
-            yield iter([(None, linear(features.averages.double()))])
+            yield [({}, linear(features.averages.double()))]
         else:
             counts = features.counts(fold.train)
-            choices = SIF_A if "a" in known.options else (None,)
-            yield ((a, features.pooled(known.name, counts, a)) for a in choices)
+            yield ((options, features.pooled(known.name, counts, **options)) for options in choices)
 
 
-def _best_on_dev(found: Iterable[tuple[float | None, Tensor]], labels: Tensor, fold: Fold) -> Score:
-    dev: dict[float | None, float] = {}
-    chosen, best = None, -1.0
-    for a, vectors in found:
-        dev[a] = accuracy(vectors, labels, fold.train, fold.dev, fold.dev_weights)
-        if dev[a] > best:
-            chosen, best, kept = a, dev[a], vectors
-    return Score(fold.name, accuracy(kept, labels, fold.train, fold.test), chosen, dev)
+def _best_on_dev(found: Iterable[tuple[dict[str, Any], Tensor]], labels: Tensor, fold: Fold) -> Score:
+    """The score with the options that are best on dev; of equals the first."""
+    tried: list[Candidate] = []
+    for options, vectors in found:
+        dev = accuracy(vectors, labels, fold.train, fold.dev, fold.dev_weights)
+        if not tried or dev > max(each.dev for each in tried):
+            chosen, kept = options, vectors
+        tried.append(Candidate(options, dev))
+    return Score(fold.name, accuracy(kept, labels, fold.train, fold.test), chosen, tuple(tried))
 
 
 def accuracy(

@@ -14,7 +14,6 @@ from torch import Tensor
 from .. import corpora, pooling
 from ..corpora.iemocap import FOLDS
 from ..errors import InputError
-from ..pooling.registry import method_of
 from ..runner import plugin
 from ..runner.plugin import expert_on
 from .features import Features
@@ -52,8 +51,8 @@ class Task:
 
     @property
     def layered(self) -> list[str]:
-        """Those of ``stored`` that leave dev nothing to choose: not VQ-SIF, of which a store has one ``a``."""
-        return [name for name in self.stored if "a" not in method_of(name)[0].options]
+        """Those of ``stored`` that leave dev nothing to choose: a store has one value of an option such as VQ-SIF's."""
+        return [name for name in self.stored if not any(o.grid for o in pooling.method(name).options)]
 
     def gives(self, name: str) -> bool:
         """Whether vectors of pooling ``name`` can be had: from frames, or from what is stored."""
@@ -140,6 +139,7 @@ def features(store: Store) -> Features:
         codes=store.codes,
         frames=store.frames if store.manifest["frames"] else None,
         stored=store.vectors,
+        kept=store.kept,
     )
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
+from .. import pooling
 from ..errors import InputError
-from ..pooling.registry import method_of
 from ..runner import config as configs
 from ..runner.config import rate_of
 from ..store import manifest
@@ -44,7 +44,7 @@ def choose(names: Sequence[str] | None, tasks: Sequence[Task]) -> list[str]:
 
 
 def _lack(name: str, task: Task) -> str:
-    if len(task.folds) > 1 and method_of(name)[0].needs_statistics:
+    if len(task.folds) > 1 and pooling.method(name).needs_statistics:
         return (
             f"{name} has training statistics, and a store has those of one fold alone: give --protocol paper"
         )

@@ -24,7 +24,7 @@ class Candidate:
     """What dev chooses among, and its accuracy in % on dev for each seed."""
 
     rate: float
-    a: float | None
+    options: dict[str, Any]
     dev: tuple[float, ...]
 
 
@@ -35,14 +35,15 @@ class Score:
     Attributes:
         accuracy: on test in %, of each seed.
         best: the epoch or step that was best on dev, of each seed.
-        rate, a: learning rate and VQ-SIF's a, for all seeds: the candidate with the highest mean on dev.
+        rate, options: learning rate and options of the pooling that were chosen, for all seeds: those of the
+            candidate with the highest mean on dev.
     """
 
     fold: str
     accuracy: tuple[float, ...]
     best: tuple[int, ...]
     rate: float
-    a: float | None
+    options: dict[str, Any]
     candidates: tuple[Candidate, ...]
 
 
@@ -104,10 +105,10 @@ def evaluate(name: str, task: Task, settings: Settings) -> Iterator[Score]:
             yield chosen(fold.name, fits, settings.rates)
     else:
         for fold, found in zip(task.folds, nearest.candidates(name, task.features, task.folds)):
-            a, vectors = zip(*found)
+            options, vectors = zip(*found)
             stacked = torch.stack([each.float() for each in vectors])  # [variants, N, E]
             fits = linear.fit(stacked, problem(task, fold), settings)
-            yield chosen(fold.name, fits, settings.rates, a)
+            yield chosen(fold.name, fits, settings.rates, options)
 
 
 def problem(task: Task, fold: Fold) -> Problem:
@@ -115,11 +116,14 @@ def problem(task: Task, fold: Fold) -> Problem:
     return Problem(task.labels, task.classes, fold.train, fold.dev, fold.test, fold.dev_weights)
 
 
-def chosen(fold: str, fits: Fits, rates: Sequence[float], a: Sequence[float | None] = (None,)) -> Score:
-    """The variant and rate with the highest mean over seeds on dev, of equals the first; ``a``: of each variant."""
+def chosen(fold: str, fits: Fits, rates: Sequence[float], options: Sequence[dict[str, Any]] = ({},)) -> Score:
+    """The variant and rate with the highest mean over seeds on dev, of equals the first.
+
+    ``options``: those of each variant.
+    """
     candidates = tuple(
         Candidate(rate, each, tuple(fits.dev[variant, :, place].tolist()))
-        for variant, each in enumerate(a)
+        for variant, each in enumerate(options)
         for place, rate in enumerate(rates)
     )
     best = int(fits.dev.mean(dim=1).argmax())
@@ -129,6 +133,6 @@ def chosen(fold: str, fits: Fits, rates: Sequence[float], a: Sequence[float | No
         tuple(fits.test[variant, :, place].tolist()),
         tuple(fits.epoch[variant, :, place].tolist()),
         candidates[best].rate,
-        candidates[best].a,
+        candidates[best].options,
         candidates,
     )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from statistics import mean
+from typing import Any
 
 import torch
 
 from .. import __version__, pooling
 from ..errors import InputError
+from ..pooling.options import in_short
 from . import nearest, stores
 from .nearest import Score
 from .published import TABLE1
@@ -23,6 +25,12 @@ Scores = dict[str, dict[str, list[Score]]]
 def unsupervised() -> list[str]:
     """Every pooling that is not learned, in the order of the paper's table."""
     return [name for name in pooling.methods() if pooling.method(name).kind != "learned"]
+
+
+def rows_without_frames(stored: Sequence[str]) -> list[str]:
+    """Those of :func:`unsupervised` that a store gives that was extracted without frames, with poolings ``stored``."""
+    known = [pooling.method(name) for name in unsupervised()]
+    return [each.name for each in known if ("AP" if each.kind == "vector" else each.name) in stored]
 
 
 def choose(names: Sequence[str] | None, tasks: Sequence[Task]) -> list[str]:
@@ -107,10 +115,17 @@ def _notes(tasks: Sequence[Task], scores: Scores) -> list[str]:
         notes.append(f"{task.name}: {task.corpus}; indexed {indexed}{mean_of}")
     for name, by_task in scores.items():
         for column, folds in by_task.items():
-            if folds[0].a is not None:
-                chosen = ", ".join(f"{score.a:g}" for score in folds)
-                where = "dev of each fold" if len(folds) > 1 else "dev"
-                notes.append(f"{name}, {column}: a = {chosen}, chosen on {where}")
+            notes += chosen_options(name, column, [score.options for score in folds])
+    return notes
+
+
+def chosen_options(name: str, column: str, folds: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A note for each option of pooling ``name`` that dev of each fold chose."""
+    where = "dev of each fold" if len(folds) > 1 else "dev"
+    notes = []
+    for option in folds[0]:
+        values = ", ".join(in_short(options[option]) for options in folds)
+        notes.append(f"{name}, {column}: {option} = {values}, chosen on {where}")
     return notes
 
 

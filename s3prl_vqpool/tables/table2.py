@@ -15,6 +15,7 @@ from .published import TABLE2
 from .stores import Task
 from .supervised import Measured, Score, listed
 from .table import Row, Table, other_corpora, published, repeated
+from .table1 import chosen_options
 
 OTHER_HEAD = "paper: its heads are one linear layer on pooled vectors, not SUPERB's."
 
@@ -83,8 +84,7 @@ def _choices(measured: Measured) -> Iterator[str]:
             where = "chosen on dev of each fold" if len(folds) > 1 else "chosen on dev"
             if len({each.rate for each in folds[0].candidates}) > 1:
                 yield f"{name}, {column}: lr = {listed(score.rate for score in folds)}, {where}"
-            if folds[0].a is not None:
-                yield f"{name}, {column}: a = {', '.join(f'{score.a:g}' for score in folds)}, {where}"
+            yield from chosen_options(name, column, [score.options for score in folds])
 
 
 def _configuration(

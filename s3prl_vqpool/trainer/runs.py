@@ -19,6 +19,7 @@ import yaml
 from .. import checkpoints
 from ..errors import InputError
 from ..files import remove_parts, whole, write_text
+from ..pooling import method
 from ..runner.config import Section, modelrc_of, runner_section
 from ..runner.expert import UtteranceExpert
 from ..runner.plugin import expert_of
@@ -91,8 +92,9 @@ def _for_pooling(config: dict[str, Any], store: Store, name: str) -> dict[str, A
     own["store"] = {key: store.manifest[key] for key in STORE}
     modelrc, added = own["downstream_expert"]["modelrc"], store.added.get(name, {})
     modelrc["pooling"] = name
-    if "a" in added:
-        modelrc["pooling_options"] = {"a": added["a"]}
+    options = {option.name: added[option.name] for option in method(name).options if option.name in added}
+    if options:
+        modelrc["pooling_options"] = options
     if "counts" in added:
         own["store"]["counts"] = added["counts"]
     return own

@@ -14,7 +14,6 @@ import pytest
 
 from s3prl_vqpool import cli, pooling
 from s3prl_vqpool.corpora import synthetic
-from s3prl_vqpool.pooling.registry import poolings
 from s3prl_vqpool.runner.plugin import downstreams, upstreams
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,7 +37,8 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str
 
 
 @pytest.mark.parametrize(
-    ("kind", "names"), [("upstreams", upstreams()), ("downstreams", downstreams()), ("poolings", poolings())]
+    ("kind", "names"),
+    [("upstreams", upstreams()), ("downstreams", downstreams()), ("poolings", pooling.methods())],
 )
 def test_list_prints_every_registered_name_once(
     kind: str, names: list[str], capsys: pytest.CaptureFixture[str]

@@ -52,6 +52,7 @@ def test_the_words_that_verbs_share(names: dict[str, set[str]]) -> None:
         ("kmeans speech --out=a.yaml -u hubert -l 9 --entries 5", "--out: write --output"),
         ("kmeans speech --output a.yaml -u hubert -l 9 -k 500", "-k 500: write --entries"),
         ("kmeans speech -k500 --output a.yaml -u hubert -l 9", "-k500: write --entries"),
+        ("store add-pooling s VQ-SIF --a 1e-2", "--a: write --option a=VALUE"),
         ("demo --out demo", "--out: write --output"),
         ("extract -u wav2vec2_vq_local --upstream_ckpt a.pt", "--upstream_ckpt: write --checkpoint"),
         ("extract --upstream_model_config a.yaml", "--upstream_model_config: write --model-config"),

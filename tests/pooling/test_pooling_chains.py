@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
+from unittest.mock import patch
 
 import pooling_loops
 import pytest
 import torch
 
-from s3prl_vqpool.pooling import runs, weights
+from s3prl_vqpool.pooling import components, runs, weights
 from s3prl_vqpool.pooling.batch import Batch
-from s3prl_vqpool.pooling.components import connected_components
 
 T = 4096
 
@@ -54,18 +54,26 @@ ORDERS = {
 }
 
 
-def found(codes: torch.Tensor):
-    components = connected_components(Batch.checked(codes, torch.tensor([codes.shape[1]] * len(codes))))
+def found(codes: torch.Tensor) -> torch.Tensor:
+    """Labels of the components, which took few rounds of hooking and few jumps of pointers."""
+    batch = Batch.checked(codes, torch.tensor([codes.shape[1]] * len(codes)))
+    with (
+        patch.object(components, "_hooks", wraps=components._hooks) as hooks,
+        patch.object(components.torch, "equal", wraps=torch.equal) as comparisons,
+    ):
+        labels = components.connected_components(batch)
     bound = math.log2(codes.shape[1]) + 1
-    assert components.rounds <= bound
-    assert components.rounds + components.jumps <= 3 * bound
-    return components
+    rounds = hooks.call_count - 1  # the last one finds nothing
+    jumps = comparisons.call_count - hooks.call_count - rounds  # each search for roots compares once more
+    assert 0 <= rounds <= bound
+    assert rounds + jumps <= 3 * bound
+    return labels
 
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("codebooks", [2, 3, 5])
 def test_components_of_one_long_chain(order, codebooks):
-    labels = found(chain(T, ORDERS[order](T), codebooks)).labels
+    labels = found(chain(T, ORDERS[order](T), codebooks))
     assert (labels == labels[0, 0]).all()
 
 
@@ -76,7 +84,7 @@ def test_components_of_a_broken_chain(order):
     codes = chain(T, path)
     gap = T // 3
     codes[0, path[gap]] = T  # its own entry in both codebooks
-    labels = found(codes).labels[0][path]
+    labels = found(codes)[0][path]
     assert labels[:gap].unique().numel() == labels[gap + 1 :].unique().numel() == 1
     assert labels[[0, gap, T - 1]].unique().numel() == 3
 
@@ -95,7 +103,7 @@ def test_components_of_a_tree_of_chains(codebooks):
 
 def test_components_rounds_hold_for_a_batch():
     codes = torch.cat([chain(T, ORDERS[order](T)) for order in ORDERS])
-    labels = found(codes).labels
+    labels = found(codes)
     assert (labels == labels[:, :1]).all()
 
 
@@ -106,7 +114,7 @@ def test_components_near_the_threshold_reference(seed, sizes):
     generator = torch.Generator().manual_seed(seed)
     codes = torch.stack([torch.randint(size, (1, 60), generator=generator) for size in sizes], dim=2)
     expected = pooling_loops.all_squash_or([tuple(q) for q in codes[0].tolist()])
-    labels = found(codes).labels[0].tolist()
+    labels = found(codes)[0].tolist()
     groups = [[t for t in range(60) if labels[t] == label] for label in dict.fromkeys(labels)]
     assert groups == expected
 

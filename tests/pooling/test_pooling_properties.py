@@ -10,6 +10,7 @@ from pooling_cases import (
     ANYWHERE,
     DIM,
     LOCAL,
+    PAPER,
     SIZES,
     WEIGHTS,
     module,
@@ -147,11 +148,12 @@ def test_weights_sum_to_one(name, batch):
     w = weights(name, *padded(codes), counts=counts(*padded(codes), sizes))
     torch.testing.assert_close(w.sum(dim=1), torch.ones(len(codes)))
     for row, q in zip(w, codes):
-        assert (row[: len(q)] > 0).all()
+        assert (row[: len(q)] >= 0).all()
+        assert name not in PAPER or (row[: len(q)] > 0).all()
         assert not row[len(q) :].any()
 
 
-@pytest.mark.parametrize("name", WEIGHTS)
+@pytest.mark.parametrize("name", PAPER)
 @settings(max_examples=50, deadline=None)
 @given(batch=utterances(), data=st.data())
 def test_weights_merging_equal_neighbours_never_raises_joint_weight(name, batch, data):
@@ -180,7 +182,7 @@ def test_weights_names_of_entries_do_not_matter(name, batch, data):
     )
 
 
-@pytest.mark.parametrize("name", WEIGHTS)
+@pytest.mark.parametrize("name", PAPER)
 @settings(max_examples=50, deadline=None)
 @given(batch=utterances())
 def test_pool_duplicating_every_frame_changes_nothing(name, batch):
@@ -211,7 +213,7 @@ def test_weights_huge_product_of_sizes(name, batch):
     assume(len(codes[0]) > 1)
     repeated = [[frame * 7 for frame in q] for q in codes]
     spread = [[tuple(v * 1000 for v in frame) for frame in q] for q in repeated]
-    if name not in ("VQ-LP", "AP"):
+    if name not in ("VQ-LP", "AP", "mean"):
         torch.testing.assert_close(
             weights(name, *padded(spread)), weights(name, *padded(codes)), rtol=1e-6, atol=0
         )

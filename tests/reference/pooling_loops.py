@@ -109,9 +109,13 @@ def sif(codes: Codes, training: Codes, a: float) -> list[float]:
     return [a / (a + joint[q] / len(training)) for q in codes]
 
 
+WEIGHTS = ("mean", "AP", *PARTITIONS, "VQ-SIF", "VQ-LP", "VQ-GP", "VQ-BP")
+"""Names that :func:`weights` takes."""
+
+
 def weights(name: str, codes: Codes, training: Codes = (), a: float = 1e-3) -> list[float]:
     """Weight of each frame of one utterance; ``training`` is the index tuples of all training frames."""
-    if name == "AP":
+    if name in ("mean", "AP"):
         return [1 / len(codes)] * len(codes)
     if name in PARTITIONS:
         return group_weights(PARTITIONS[name](codes), len(codes))

@@ -115,7 +115,7 @@ def test_added_vectors_are_those_of_one_utterance_at_a_time(
 ) -> None:
     before = stores(kind).folder if frames else bare(kind)
     folder = Path(shutil.copytree(before, tmp_path / "store"))
-    assert add(folder, *ADDED, "--a", "0.02") == 0
+    assert add(folder, *ADDED, "--option", "a=0.02") == 0
     ran = "running" in capsys.readouterr().err
     assert ran != (frames and kind == "mfcc")  # its single layer is what the stored frames are the mean of
     store, upstream = Store.open(folder), upstream_of(upstreams[kind])
@@ -261,12 +261,12 @@ def test_vectors_of_two_a_are_never_mixed(
     forked: Any, copy: Path, bare: Any, tmp_path: Path, capsys: Any
 ) -> None:
     for a, number in (("0.5", 9), ("0.1", 4)):  # the second between vectors and what says of them
-        process = forked(killed_in_write(number, lambda a=a: add(copy, "VQ-SIF", "--a", a)))
+        process = forked(killed_in_write(number, lambda a=a: add(copy, "VQ-SIF", "--option", f"a={a}")))
         process.join(60)
         assert process.exitcode == -signal.SIGKILL
-    assert add(copy, "VQ-SIF", "--a", "0.5") == 0
+    assert add(copy, "VQ-SIF", "--option", "a=0.5") == 0
     fresh = Path(shutil.copytree(bare("large"), tmp_path / "fresh"))
-    assert add(fresh, "VQ-SIF", "--a", "0.5") == 0
+    assert add(fresh, "VQ-SIF", "--option", "a=0.5") == 0
     same(copy, fresh)
     assert add(copy, "VQ-SIF") == 2
     assert "has VQ-SIF with a 0.5, but now it is 0.001: give the same" in error(capsys)
@@ -334,9 +334,10 @@ def test_other_weights_are_refused(copy: Path, checkpoints: dict[str, Path], cap
         (["SAP"], "SAP: has to be fitted or trained"),
         (["Whitening"], "Whitening: has to be fitted or trained"),
         (["VQ-BB"], "Unknown pooling 'VQ-BB'. Did you mean"),
-        (["VQ-GP", "--a", "0.1"], "--a 0.1: none of VQ-GP takes it"),
-        (["VQ-SIF", "--a", "0"], "--a 0: expected a positive number"),
-        (["VQ-SIF", "--a", "nan"], "--a nan: expected a positive number"),
+        (["VQ-GP", "--option", "a=0.1"], "--option a=0.1: none of VQ-GP takes it"),
+        (["VQ-SIF", "--option", "a=0"], "--option a: expected a number above 0, but got '0'"),
+        (["VQ-SIF", "--option", "a=nan"], "--option a: expected a number above 0, but got 'nan'"),
+        (["VQ-SIF", "--option", "a"], "--option a: expected NAME=VALUE"),
     ],
 )
 def test_mistakes_leave_the_store_as_it_was(options: list[str], said: str, copy: Path, capsys: Any) -> None:

@@ -32,6 +32,7 @@ def features(frames: Sequence[Tensor], codes: Sequence[Tensor]) -> Features:
         lambda row: codes[row],
         lambda row: frames[row],
         _nothing,
+        torch.tensor([len(x) for x in frames]),
     )
 
 
@@ -76,6 +77,10 @@ class FakeStore:
     _codes: list[Tensor]
     _frames: list[Tensor]
     added: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> Tensor:
+        return torch.tensor([row.length for row in self.utterances])
 
     def rows(self, utterances: Sequence[Utterance]) -> list[int]:
         known = {(row.path, row.start, row.frames): number for number, row in enumerate(self.utterances)}

@@ -45,7 +45,9 @@ def test_all_poolings_of_a_store_with_frames(
     assert [row["KS"] for row in rows if row["source"] == "paper: base"][:2] == ["58.44", "68.43"]
     content = json.loads((tmp_path / "new" / "nearest.json").read_text())
     (sif,) = content["scores"]["VQ-SIF"]["KS"]
-    assert sif["dev"][str(sif["a"])] == max(sif["dev"].values())
+    best = max(sif["candidates"], key=lambda each: each["dev"])
+    assert sif["options"] == best["options"]
+    assert set(best["options"]) == {"a"}
     assert content["stores"]["KS"]["fingerprint"]
 
 
@@ -65,7 +67,7 @@ def test_stores_without_frames_give_what_vectors_allow(
     assert main(argv) == 0
     assert "left out" in capsys.readouterr().err
     content = json.loads((tmp_path / "nearest.json").read_text())
-    assert list(content["scores"]) == ["AP", "Whitening", "SoftDecay", "VQ-LP"]
+    assert list(content["scores"]) == ["mean", "AP", "Whitening", "SoftDecay", "VQ-LP"]
     assert [score["fold"] for score in content["scores"]["AP"]["ER"]] == [f"fold{k}" for k in range(1, 6)]
     mean_row, layer_row = [r for r in content["rows"] if r["pooling"] == "VQ-LP"]
     assert (mean_row["layer"], layer_row["layer"]) == (None, 0)
@@ -90,13 +92,30 @@ def test_mistakes_are_one_line(stored: dict[str, str], tmp_path: Path, capsys: p
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_store_of_mean_alone_has_nothing_to_compare(
-    synthetic: dict[str, dict[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture
+def test_stores_without_a_pooling_in_common_have_nothing_to_compare(
+    stored: dict[str, str],
+    synthetic: dict[str, dict[str, str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
 ) -> None:
-    folder = extract(tmp_path / "stores", synthetic, {"ic": ["--poolings", "mean"]})["ic"]
-    assert main(["benchmark", "nearest", "--store", folder, "--output", str(tmp_path / "out")]) == 2
+    other = extract(tmp_path / "stores", synthetic, {"ic": ["--poolings", "VQ-Squash-AND"]})["ic"]
+    argv = ["benchmark", "nearest", "--store", stored["er"], other, "--output", str(tmp_path / "out")]
+    assert main(argv) == 2
     assert "error: --store: no pooling is in all of these stores" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_extract_says_which_rows_a_store_gives(
+    synthetic: dict[str, dict[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = extract(tmp_path / "stores", synthetic, {"ic": ["--poolings", "mean", "AP"]})["ic"]
+    said = (
+        f"gives 4 of the {len(unsupervised())} rows of vqpool benchmark nearest (mean AP Whitening SoftDecay)"
+    )
+    assert f"without --frames, this store {said}: add --frames for all of them" in capsys.readouterr().err
+    assert main(["benchmark", "nearest", "--store", folder, "--output", str(tmp_path / "out")]) == 0
+    rows = list(csv.DictReader((tmp_path / "out" / "nearest.csv").open()))
+    assert [row["pooling"] for row in rows] == ["mean", "AP", "Whitening", "SoftDecay"]
 
 
 def test_help_has_an_example(capsys: pytest.CaptureFixture) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from s3prl_vqpool import pooling
 from s3prl_vqpool.cli.main import main
+from s3prl_vqpool.pooling.options import grid
 from s3prl_vqpool.store import Store
 from s3prl_vqpool.tables import supervised
 
@@ -67,9 +68,10 @@ def test_all_poolings_of_a_store_with_frames(command: Command, tmp_path: Path, c
     assert made["settings"]["IC"] == {"batch": 512, "epochs": 5, "rates": [0.1, 0.01], "seeds": [4, 5]}
     for name, by_task in made["scores"].items():
         (score,) = by_task["IC"]
-        dev = {(each["a"], each["rate"]): sum(each["dev"]) for each in score["candidates"]}
-        assert len(dev) == (10 if name == "VQ-SIF" else 2)
-        assert dev[score["a"], score["rate"]] == max(dev.values())
+        tried = score["candidates"]
+        assert len(tried) == 2 * len(grid(pooling.method(name).options))
+        best = max(tried, key=lambda each: sum(each["dev"]))
+        assert (score["options"], score["rate"]) == (best["options"], best["rate"])
         assert (
             f"{name}, IC: lr = {'1e-1' if score['rate'] == 0.1 else '1e-2'}, chosen on dev" in made["notes"]
         )
@@ -82,9 +84,9 @@ def test_stores_without_frames_give_what_vectors_allow(command: Command, tmp_pat
     assert command("er", "ic", more=["--layers", "--seeds", "0"]) == 0
     assert "left out" in capsys.readouterr().err
     made = content(tmp_path, "paper")
-    assert list(made["scores"]) == ["VQ-LP"]
+    assert list(made["scores"]) == ["mean", "VQ-LP"]
     assert [score["fold"] for score in made["scores"]["VQ-LP"]["ER"]] == [f"fold{k}" for k in range(1, 6)]
-    average, layer = made["rows"]
+    average, layer = (row for row in made["rows"] if row["pooling"] == "VQ-LP")
     assert (average["layer"], layer["layer"]) == (None, 0)
     assert layer["accuracy"]["ER"] == average["accuracy"]["ER"]
     assert average["deviation"] == {}

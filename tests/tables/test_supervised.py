@@ -13,9 +13,9 @@ from torch import Tensor
 
 from s3prl_vqpool import corpora, pooling
 from s3prl_vqpool.errors import InputError
+from s3prl_vqpool.pooling.options import grid
 from s3prl_vqpool.tables import layers, linear, stores, table2
 from s3prl_vqpool.tables.linear import Fits, Settings
-from s3prl_vqpool.tables.nearest import SIF_A
 from s3prl_vqpool.tables.stores import Task
 from s3prl_vqpool.tables.supervised import Measured, Score, chosen, evaluate, problem, settings
 
@@ -51,21 +51,23 @@ def test_settings_are_the_papers_or_the_papers_at_other_rates(made: dict) -> Non
 def test_chosen_is_the_best_on_dev_where_test_disagrees() -> None:
     dev = torch.tensor([[[50.0, 90.0], [70.0, 20.0]], [[60.0, 61.0], [60.0, 60.0]]])  # [a, seeds, rates]
     fits = Fits(dev.double(), 100 - dev.double(), torch.arange(8).view(2, 2, 2))
-    score = chosen("fold1", fits, (1e-1, 1e-2), (1e-5, 1e-4))
-    assert (score.rate, score.a) == (
+    score = chosen("fold1", fits, (1e-1, 1e-2), ({"a": 1e-5}, {"a": 1e-4}))
+    assert (score.rate, score.options) == (
         1e-2,
-        1e-4,
+        {"a": 1e-4},
     )  # 60.5 on dev; the first has 60, 55, and this a's other rate 60
     assert score.accuracy == (39, 40)
     assert score.best == (5, 7)
-    assert [(each.a, each.rate, each.dev) for each in score.candidates] == [
+    assert [(each.options["a"], each.rate, each.dev) for each in score.candidates] == [
         (1e-5, 1e-1, (50, 70)),
         (1e-5, 1e-2, (90, 20)),
         (1e-4, 1e-1, (60, 60)),
         (1e-4, 1e-2, (61, 60)),
     ]
-    tie = chosen("", replace(fits, dev=torch.full_like(fits.dev, 50)), (1e-1, 1e-2), (1e-5, 1e-4))
-    assert (tie.rate, tie.a) == (1e-1, 1e-5)
+    tie = chosen(
+        "", replace(fits, dev=torch.full_like(fits.dev, 50)), (1e-1, 1e-2), ({"a": 1e-5}, {"a": 1e-4})
+    )
+    assert (tie.rate, tie.options) == (1e-1, {"a": 1e-5})
 
 
 @pytest.mark.parametrize("name", pooling.methods())
@@ -85,20 +87,21 @@ def test_evaluate_trains_on_vectors_of_one_utterance_at_a_time(name: str, made: 
     train = task.folds[0].train.tolist()
     known = pooling.method(name)
     given: dict[str, object] = {}
-    if "counts" in known.options:
+    if known.kind == "weights" and known.needs_statistics:
         each = [pooling.counts(codes[k][None], torch.tensor([lengths[k]]), SIZES) for k in train]
         given["counts"] = sum(each[1:], each[0])
-    if "statistics" in known.options:
+    if known.kind == "vector":
         given["statistics"] = known.implementation.fit(torch.stack([frames[k].mean(0) for k in train]))
-    dev, test = {}, {}
-    for a in SIF_A if "a" in known.options else (None,):
-        module = pooling.build(name, 6, **given, **({"a": a} if a else {}))  # type: ignore[arg-type]
+    tried, test = [], []
+    for options in grid(known.options):
+        module = pooling.build(name, 6, **given, **options)  # type: ignore[arg-type]
         alone = [module(f[None], torch.tensor([len(f)]), q[None]) for f, q in zip(frames, codes)]
         fits = linear.fit(torch.cat(alone)[None], problem(task, task.folds[0]), QUICK)
-        dev[a], test[a] = tuple(fits.dev.flatten().tolist()), tuple(fits.test.flatten().tolist())
-    assert {each.a: each.dev for each in score.candidates} == dev
-    assert score.accuracy == test[score.a]
-    assert sum(dev[score.a]) == max(map(sum, dev.values()))
+        tried.append((options, tuple(fits.dev.flatten().tolist())))
+        test.append(tuple(fits.test.flatten().tolist()))
+    assert [(each.options, each.dev) for each in score.candidates] == tried
+    best = max(range(len(tried)), key=lambda k: sum(tried[k][1]))
+    assert (score.options, score.accuracy) == (tried[best][0], test[best])
     assert max(score.accuracy) < 100
 
 
@@ -115,8 +118,8 @@ def test_evaluate_names_no_frames_for_learned_poolings(made: dict) -> None:
             table2.choose([name], [without])
 
 
-def score(fold: str, *accuracy: float, a: float | None = None) -> Score:
-    return Score(fold, accuracy, (1,) * len(accuracy), 1e-3, a, ())
+def score(fold: str, *accuracy: float, **options: float) -> Score:
+    return Score(fold, accuracy, (1,) * len(accuracy), 1e-3, options, ())
 
 
 def test_make_averages_folds_then_seeds_by_hand(made: dict) -> None:

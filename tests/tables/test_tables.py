@@ -33,7 +33,7 @@ def test_published_figures_are_those_of_the_paper() -> None:
     assert TABLE1["XLS-R"]["VQ-BP"][0] == 86.30
     assert TABLE1["XLS-R"]["Whitening"][3] == 50.69
     assert all(list(rows) == list(TABLE1["base"]) for rows in TABLE1.values())
-    assert set(TABLE1["base"]) == set(table1.unsupervised()) - {"VQ-Squash-OR@code"}
+    assert set(TABLE1["base"]) <= set(table1.unsupervised())
     assert TABLE2["base"]["SAP"] == (95.15, 40.86, 97.39, 55.66, 72.27)
     assert TABLE2["XLS-R"]["VQ-LP"] == (97.59, 68.13, 94.38, 70.67, 82.69)
     assert all(list(rows) == ["AP", "SP", "VQ-LP", "SAP", "ASP", "VAP"] for rows in TABLE2.values())

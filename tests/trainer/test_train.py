@@ -147,7 +147,7 @@ def test_train_on_added_poolings_evaluates_from_audio_as_it_reported(
     _, store = extracted("large", "ks")
     folder = tmp_path / "store"
     shutil.copytree(store, folder)
-    assert cli.main(["store", "add-pooling", str(folder), "VQ-BP", "VQ-SIF", "--a", "1e-2"]) == 0
+    assert cli.main(["store", "add-pooling", str(folder), "VQ-BP", "VQ-SIF", "--option", "a=1e-2"]) == 0
     poolings = ("VQ-BP", "VQ-SIF", "VQ-LP")
     command = ["train", "-d", "vqpool_ks", "--store", str(folder), "--lr", "1e-2", "--poolings", *poolings]
     steps = "config.runner.total_steps=60,,config.runner.eval_step=60"
