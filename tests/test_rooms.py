@@ -19,7 +19,8 @@ FLOORS = (
     {"runner"},
     {"codes"},
     {"pooling", "corpora", "checkpoints"},
-    {"errors", "files"},
+    {"files"},
+    {"errors"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 ROOMS = sorted(
