@@ -79,8 +79,7 @@ def _entries(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for file in tqdm(dict.fromkeys(args.files), unit="file", disable=hidden):
         samples = torch.from_numpy(audio.read(file)).to(device)
         try:
-            with torch.no_grad():
-                codes = upstream([samples])["codes"][0].cpu()
+            codes = upstream.codes_alone(samples).cpu()
         except InputError as error:
             raise InputError(f"{file}: {error}") from error
         runs = torch.ones(len(codes), dtype=torch.int64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -83,9 +83,29 @@ class WithCodes:
         """While entered, no number of an utterance depends on its batch; None where that takes equal lengths."""
         return None
 
-    def __call__(self, wavs: list[Tensor], *args: Any, **kwargs: Any) -> dict[str, Any]:
+    @torch.no_grad()
+    def codes_alone(self, wav: Tensor) -> Tensor:
+        """Codes int64 [T, G] of one waveform [samples], without the rest of the model where that can be left out.
+
+        They are those of a call with this waveform alone, up to rounding. Nothing is published.
+
+        Raises:
+            InputError: too short, or more memory is needed than there is.
+        """
+        lengths = self._long_enough([len(wav)])
+        parts = self.quantized_alone(wav)
+        if parts is not None:
+            return torch.cat([part[0] for part in parts])[: lengths[0]]
+        result = self([wav])
         publish(None)
-        self.samples = samples = [len(wav) for wav in wavs]
+        return result["codes"][0, : result["code_lengths"][0]]
+
+    def quantized_alone(self, wav: Tensor) -> Iterator[Tensor] | None:
+        """Codes int64 [1, t, G] of consecutive pieces of a waveform; None where that takes the whole model."""
+        return None
+
+    def _long_enough(self, samples: Sequence[int]) -> list[int]:
+        """`code_lengths`; InputError where one is below `min_frames`."""
         lengths = self.code_lengths(samples)
         for index, length in enumerate(lengths):
             if length < self.min_frames:
@@ -93,6 +113,12 @@ class WithCodes:
                     f"Utterance {index} of the batch has {samples[index]} samples, too short for "
                     f"{self.min_frames} frame(s) of {type(self).__module__.split('.')[-2:][0]}: leave it out."
                 )
+        return lengths
+
+    def __call__(self, wavs: list[Tensor], *args: Any, **kwargs: Any) -> dict[str, Any]:
+        publish(None)
+        self.samples = samples = [len(wav) for wav in wavs]
+        lengths = self._long_enough(samples)
         result = super().__call__(wavs, *args, **kwargs)  # type: ignore[misc]
         frames = result["hidden_states"][0].size(1)
         indices = self.quantize(result)[:, :frames]

@@ -21,8 +21,10 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from s3prl_vqpool.codes import pieces
 from s3prl_vqpool.codes.padding import convolved_apart
 from s3prl_vqpool.codes.upstream import WithCodes
+from s3prl_vqpool.corpora import audio
 from s3prl_vqpool.errors import InputError
 
 #: Per `model_type` of config.json: the model with a quantizer, and its attribute that S3PRL's expert runs.
@@ -74,6 +76,17 @@ class UpstreamExpert(WithCodes, _HfWav2Vec2):
         if not isinstance(self.model, Wav2Vec2Model):  # Conformer's convolutions hear padding
             return None
         return convolved_apart(self.model, lambda: self.samples)
+
+    def quantized_alone(self, wav: Tensor) -> Iterator[Tensor] | None:
+        if not pieces.divisible(self.model.feature_extractor):
+            return None
+        values = self.extracter([wav.cpu().numpy()], return_tensors="pt", sampling_rate=audio.SAMPLE_RATE)
+        wave = values["input_values"][0].to(wav.device)
+        return map(self._quantized, pieces.features(self.model.feature_extractor, wave))
+
+    def _quantized(self, features: Tensor) -> Tensor:
+        self.model.feature_projection.layer_norm(features.transpose(1, 2))
+        return self.quantize({})
 
     @torch.no_grad()
     def quantize(self, result: dict[str, Any]) -> Tensor:

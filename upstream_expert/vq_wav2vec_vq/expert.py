@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,8 +14,12 @@ from torch import Tensor, nn
 
 from s3prl_vqpool.checkpoints import fairseq
 from s3prl_vqpool.checkpoints.models import build, from_memory
+from s3prl_vqpool.codes import pieces
 from s3prl_vqpool.codes.upstream import WithCodes, convolved_lengths
 from s3prl_vqpool.errors import InputError
+
+_FRAMES = 100
+"""Frames whose distances to all centroids are held at once, of the k-means model."""
 
 
 class UpstreamExpert(WithCodes, _VqWav2Vec):
@@ -56,6 +60,24 @@ class UpstreamExpert(WithCodes, _VqWav2Vec):
 
     def code_lengths(self, samples: Sequence[int]) -> list[int]:
         return convolved_lengths(samples, self.model.feature_extractor.conv_layers)
+
+    def quantized_alone(self, wav: Tensor) -> Iterator[Tensor]:
+        """Every layer normalises over time, so the convolutions take the whole waveform; the aggregator is left out."""
+        extractor, quantizer = self.model.feature_extractor, self.model.vector_quantizer
+        pieces.require_memory(pieces.bytes_needed(extractor, len(wav)), wav.device)
+        features = extractor(wav[None])  # [1, C, T]
+        if hasattr(quantizer, "weight_proj"):
+            z = features.transpose(1, 2)
+            quantizer.weight_proj(z.reshape(-1, z.size(2)))
+            yield self.quantize({"z": z})
+            return
+        projected = quantizer.projection(features)
+        vars(quantizer.projection)["forward"] = lambda part: part
+        try:
+            for part in projected.split(_FRAMES, dim=2):
+                yield quantizer(part, produce_targets=True)["targets"]
+        finally:
+            del vars(quantizer.projection)["forward"]
 
     @torch.no_grad()
     def quantize(self, result: dict[str, Any]) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -10,9 +10,11 @@ import torch
 from s3prl.upstream.wav2vec2.expert import UpstreamExpert as _Wav2Vec2
 from s3prl.upstream.wav2vec2.wav2vec2_model import AudioPretrainingConfig, Wav2Vec2Config, Wav2Vec2Model
 from torch import Tensor, nn
+from torch.nn import functional
 
 from s3prl_vqpool.checkpoints import fairseq
 from s3prl_vqpool.checkpoints.models import build, from_memory
+from s3prl_vqpool.codes import pieces
 from s3prl_vqpool.codes.padding import convolved_apart, masks_padding
 from s3prl_vqpool.codes.upstream import WithCodes, convolved_lengths
 from s3prl_vqpool.errors import InputError
@@ -53,6 +55,16 @@ class UpstreamExpert(WithCodes, _Wav2Vec2):
 
     def without_padding(self) -> AbstractContextManager[None] | None:
         return convolved_apart(self.model, lambda: self.samples) if masks_padding(self.model) else None
+
+    def quantized_alone(self, wav: Tensor) -> Iterator[Tensor] | None:
+        if not pieces.divisible(self.model.feature_extractor) or self.model.crop_seq_to_multiple != 1:
+            return None
+        wave = functional.layer_norm(wav, wav.shape) if self.wav_normalize else wav
+        return map(self._quantized, pieces.features(self.model.feature_extractor, wave))
+
+    def _quantized(self, features: Tensor) -> Tensor:
+        self.model.layer_norm(features.transpose(1, 2))
+        return self.quantize({})
 
     @torch.no_grad()
     def quantize(self, result: dict[str, Any]) -> Tensor:

@@ -1,0 +1,107 @@
+"""Codes of one waveform without the rest of the model, whole and in pieces: those of the whole forward."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from golden import CHECKPOINTS, needed
+from tiny import BASE, LARGE, converted_checkpoint, waves
+from torch import Tensor, nn
+
+from s3prl_vqpool.codes import pieces
+from s3prl_vqpool.codes.upstream import WithCodes
+from s3prl_vqpool.errors import InputError
+from s3prl_vqpool.runner import plugin
+
+GOLDEN = {
+    "fairseq_wav2vec2_base.pt": "wav2vec2_vq_local",
+    "fairseq_wav2vec2_large.pt": "wav2vec2_vq_local",
+    "fairseq_xlsr.pt": "wav2vec2_vq_local",
+    "fairseq_vq_wav2vec_gumbel.pt": "vq_wav2vec_vq_local",
+    "fairseq_vq_wav2vec_kmeans.pt": "vq_wav2vec_vq_local",
+    "hf_wav2vec2_base": "hf_wav2vec2_vq_local",
+    "hf_wav2vec2_large": "hf_wav2vec2_vq_local",
+}
+
+
+@pytest.fixture(autouse=True)
+def short_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces of 7 frames, and statistics of 3 channels at a time."""
+    monkeypatch.setattr(pieces.features, "__defaults__", (7,))
+    monkeypatch.setattr(pieces, "_NUMBERS", 3 * 6000)
+
+
+def whole(upstream: WithCodes, wav: Tensor) -> Tensor:
+    with torch.no_grad():
+        return upstream([wav])["codes"][0]
+
+
+def upstream_of(name: str, **options: object) -> WithCodes:
+    plugin.register()
+    return plugin.upstreams()[name](refresh=False, **options).eval()
+
+
+@needed
+@pytest.mark.parametrize("checkpoint", GOLDEN)
+@pytest.mark.parametrize("samples", [400 + 320 * 6, 16000, 30001])
+def test_codes_alone_are_those_of_the_forward_of_golden_checkpoints(checkpoint: str, samples: int) -> None:
+    name = GOLDEN[checkpoint]
+    names = plugin.upstreams()
+    upstream = upstream_of(
+        name if name in names else name.replace("_local", "_custom"), ckpt=str(CHECKPOINTS / checkpoint)
+    )
+    (wav,) = waves(samples, seed=3)
+    torch.testing.assert_close(upstream.codes_alone(wav), whole(upstream, wav), rtol=0, atol=0)
+
+
+def test_codes_alone_are_those_of_the_forward_of_the_tiny_model() -> None:
+    upstream = upstream_of("wav2vec2_vq_tiny")
+    for wav in waves(400, 16000, 48123, seed=1):
+        torch.testing.assert_close(upstream.codes_alone(wav), whole(upstream, wav), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["mfcc_vq", "fbank_vq"])
+def test_upstreams_that_need_all_of_themselves_give_the_same(name: str) -> None:
+    upstream = upstream_of(name)
+    (wav,) = waves(16000)
+    torch.testing.assert_close(upstream.codes_alone(wav), whole(upstream, wav), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", [BASE, LARGE])
+def test_no_piece_runs_the_transformer(tmp_path: Path, kind: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    upstream = upstream_of("wav2vec2_vq_local", ckpt=str(converted_checkpoint(tmp_path / "a.pt", kind)))
+    (wav,) = waves(30000)
+    expected = whole(upstream, wav)
+    seen = []
+    upstream.model.feature_extractor.register_forward_pre_hook(lambda _, given: seen.append(given[0].size(1)))
+    upstream.model.encoder.register_forward_pre_hook(lambda *_: pytest.fail("the transformer ran"))
+    torch.testing.assert_close(upstream.codes_alone(wav), expected, rtol=0, atol=0)
+    assert max(seen) == 400 + 6 * 320
+    assert len(seen) == -(-len(expected) // 7)
+
+
+@pytest.mark.parametrize("kind", [BASE, LARGE])
+def test_features_of_pieces_are_those_of_the_whole(tmp_path: Path, kind: dict) -> None:
+    upstream = upstream_of("wav2vec2_vq_local", ckpt=str(converted_checkpoint(tmp_path / "a.pt", kind)))
+    extractor = upstream.model.feature_extractor
+    (wav,) = waves(30000)
+    with torch.no_grad():
+        found = torch.cat(list(pieces.features(extractor, wav)), dim=2)
+        torch.testing.assert_close(found, extractor(wav[None]), rtol=1e-4, atol=1e-5)
+
+
+def test_an_extractor_that_normalises_later_over_time_is_not_divided(tmp_path: Path) -> None:
+    upstream = upstream_of("wav2vec2_vq_local", ckpt=str(converted_checkpoint(tmp_path / "a.pt", LARGE)))
+    extractor = upstream.model.feature_extractor
+    assert pieces.divisible(extractor)
+    extractor.conv_layers[2][2] = nn.GroupNorm(1, 512)
+    assert not pieces.divisible(extractor)
+
+
+def test_what_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pieces, "_free", lambda: 2 * 10**9)
+    pieces.require_memory(2 * 10**9, torch.device("cpu"))
+    with pytest.raises(InputError, match=r"needs about 2\.1 GB of memory, 2\.0 GB are free"):
+        pieces.require_memory(21 * 10**8, torch.device("cpu"))
