@@ -15,7 +15,7 @@ from mkdocs.structure.files import File, Files
 import s3prl_vqpool
 from s3prl_vqpool.cli import VERBS
 from s3prl_vqpool.cli import list as names
-from s3prl_vqpool.runner.run_downstream import s3prl_parser
+from s3prl_vqpool.runner.command_line import s3prl_parser
 
 INDEX = """# Reference
 

@@ -1,10 +1,22 @@
-"""The one error that a user sees: a single line that names the value and the way out."""
+"""The one error that a user sees: a single line that names the value and the way out; and who prints it.
+
+`run_command` is around both `vqpool` and `run_downstream.py`. It alone handles what the system refuses (a full disk,
+missing permissions) and signals.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
+import re
+import signal
 import sys
-from collections.abc import Iterable
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
+from types import FrameType
 
 
 class InputError(ValueError):
@@ -23,6 +35,14 @@ class UnreadableFile(InputError):
     """A file that may well be whole, but that the system does not let us read."""
 
 
+class Stopped(KeyboardInterrupt):
+    """SIGINT or SIGTERM has come; ``number`` says which."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 def unknown_name(kind: str, name: str, choices: Iterable[str], full_list: bool = True) -> InputError:
     """Error for a name that is not among ``choices``: close matches first, then (optionally) all of them."""
     known = list(choices)
@@ -33,12 +53,185 @@ def unknown_name(kind: str, name: str, choices: Iterable[str], full_list: bool =
     return InputError(f"Unknown {kind} {name!r}.{hint}{listing}")
 
 
-def report(error: InputError) -> int:
-    """Print an InputError as one line on stderr; the exit code for it, 2."""
+def report(error: BaseException) -> int:
+    """Print an error as one line on stderr; the exit code for a user's mistake, 2."""
     print(f"error: {one_line(error)}", file=sys.stderr)
     return 2
 
 
-def one_line(error: Exception) -> str:
+#: What stands before the message of an error that torch has carried over from a DataLoader's worker.
+_FROM_WORKER = re.compile(r"^[\w.]*(?:Error|Exception|Checkpoint|File): (?:\[Errno \d+\] )?")
+
+
+def one_line(error: BaseException) -> str:
     """The message, also of an error that a DataLoader worker raised and torch wrapped into its traceback."""
-    return str(error).strip().splitlines()[-1].removeprefix(f"{__name__}.{InputError.__name__}: ")
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0] if len(lines) == 1 else _FROM_WORKER.sub("", lines[-1])
+
+
+# ------------------------------------------------------------------------------------------ around a command
+def run_command(work: Callable[[], int], where: Callable[[], str], reader_left: int = 0) -> int:
+    """Run a command; its exit code.
+
+    Args:
+        work: the command; its result is the exit code where nothing fails.
+        where: what is said after "interrupted in" and "terminated in", and how to go on.
+        reader_left: exit code where the reader of standard output has gone (`| head`).
+
+    Returns:
+        2 for a mistake of the user and for what the user can mend (a path, permissions, space), 1 for another
+        refusal of the system and for what cannot be imported, 130 for SIGINT, 143 for SIGTERM. Other errors are
+        raised: they are bugs.
+    """
+    if sys.stdout is None:
+        return report(InputError("standard output is closed: send it to a file, or to /dev/null."))
+    try:
+        with _others_quiet(), _signals(where):
+            code = work()
+            _flush()
+            return code
+    except BrokenPipeError:
+        with suppress(OSError):
+            _flush()
+        return reader_left
+    except KeyboardInterrupt as stop:
+        return _stopped(getattr(stop, "number", signal.SIGINT), where)
+    except (InputError, ImportError) as error:
+        line, code = one_line(error), 2 if isinstance(error, InputError) else 1
+    except Exception as error:
+        found = refusal(error)
+        if found is None:
+            raise
+        line, code = one_line(found), 2 if isinstance(found, InputError) else 1
+    print(
+        f"error: {line}", file=sys.stderr
+    )  # here, with the traceback gone, progress bars have had their last word
+    return code
+
+
+@contextmanager
+def _others_quiet() -> Iterator[None]:
+    """While entered, warnings that are for the developers of other libraries are not shown, unless -W asks."""
+    with warnings.catch_warnings():
+        if not sys.warnoptions:
+            for category in (FutureWarning, DeprecationWarning, PendingDeprecationWarning):
+                warnings.simplefilter("ignore", category)
+        yield
+
+
+@contextmanager
+def _signals(where: Callable[[], str]) -> Iterator[None]:
+    """While entered, SIGINT and SIGTERM raise `Stopped`, or, amid an import, end the process at once.
+
+    An import would swallow it: S3PRL has bare excepts there, and other libraries turn it into an ImportError.
+    """
+    process = os.getpid()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:  # a child that a library has forked
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        elif _importing(frame):
+            os._exit(_stopped(number, where))
+        else:
+            raise Stopped(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # nohup, or a job in the background
+            signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _stopped(number: int, where: Callable[[], str]) -> int:
+    word = "terminated" if number == signal.SIGTERM else "interrupted"
+    print(f"{word} in {where()}", file=sys.stderr, flush=True)
+    return 128 + number
+
+
+def _flush() -> None:
+    """Write out what standard output holds; where it takes no more, drop the rest, or Python fails on it at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise in_file(error, "standard output") from error
+
+
+# ------------------------------------------------------------------------------------- what the system refuses
+_ADVICE = {
+    errno.ENOSPC: "free some space, or write elsewhere",
+    errno.EDQUOT: "free some space, or write elsewhere",
+    errno.EFBIG: "write elsewhere, or raise the limit (ulimit -f)",
+    errno.EACCES: "check its permissions, or name another place",
+    errno.EPERM: "check its permissions, or name another place",
+    errno.EROFS: "name another place",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path",
+    errno.EISDIR: "name a file",
+    errno.EEXIST: "name another place",
+    errno.ENAMETOOLONG: "use a shorter name",
+    errno.EMFILE: "raise the limit (ulimit -n)",
+    errno.ENOMEM: "free some memory",
+    errno.EBADF: "it is closed",
+}
+#: The number of a system's error in the message of another: Rust's, Python's in a worker, torch's.
+_HIDDEN = re.compile(r"(?:os error |\[Errno |: No space left on device \()(\d+)[)\]]")
+_SHORT_WRITE = re.compile(r"PytorchStreamWriter failed|file write failed|unexpected pos \d+ vs")
+_SHARED_MEMORY = re.compile(r"out of shared memory|</?torch_\d+_")
+
+
+def refusal(error: Exception) -> Exception | None:
+    """What the system has refused, as an error of one line: InputError if the user can mend it; None if nothing.
+
+    Libraries hide it: safetensors and torch raise their own errors where a disk is full or /dev/shm too small.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        with suppress(OSError):
+            _flush()
+        return _refused(
+            error, os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+        )
+    if _SHARED_MEMORY.search(str(error)):
+        return InputError(
+            "/dev/shm: too little shared memory for the DataLoader's workers: enlarge it, or give "
+            "-o config.downstream_expert.datarc.num_workers=0."
+        )
+    hidden = in_file(error, "")
+    if isinstance(hidden, OSError) and hidden.errno is not None:
+        return _refused(hidden, "")
+    return OSError(one_line(error)) if isinstance(error, OSError) else None
+
+
+def in_file(error: Exception, path: str) -> Exception:
+    """``error``, which came while ``path`` was written, as an OSError with that name if the system refused it."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return OSError(error.errno, error.strerror, path)
+    found = _HIDDEN.search(str(error))
+    if found:
+        return OSError(int(found[1]), os.strerror(int(found[1])), path)
+    if _SHORT_WRITE.search(str(error)):
+        return OSError(errno.ENOSPC, "cannot be written whole", path)
+    return error
+
+
+def _refused(error: OSError, place: str) -> Exception:
+    text = f"{place}: {error.strerror}" if place else str(error.strerror)
+    if error.errno in _ADVICE:
+        return InputError(f"{text}: {_ADVICE[error.errno]}.")
+    return OSError(f"{text}.")

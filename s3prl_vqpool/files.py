@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -12,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError
+from .errors import InputError, in_file
 
 _DEEPEST = 64
 """Levels of sections and lists in a JSON or YAML file."""
@@ -26,13 +27,24 @@ class Busy(InputError):
 
 @contextmanager
 def whole(path: str | Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` to write to, renamed to it at the end, removed where that is not reached."""
+    """A temporary name beside ``path`` to write to, renamed to it at the end, removed where that is not reached.
+
+    Raises:
+        OSError: what the system refuses, whatever error the writer makes of it; its ``filename`` is ``path``.
+    """
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "no such folder", str(path.parent))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield temporary
         temporary.chmod(0o666 & ~_umask())  # safetensors lets nobody but the owner read what it writes
         os.replace(temporary, path)
+    except Exception as error:
+        named = in_file(error, str(path))
+        if named is error:
+            raise
+        raise named from error
     finally:
         temporary.unlink(missing_ok=True)
 

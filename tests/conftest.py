@@ -192,7 +192,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def serve() -> None:
     """Fork for each request on stdin, run the script in the child, and answer with its exit code."""
-    importlib.import_module("s3prl_vqpool.runner.run_downstream")
+    importlib.import_module("s3prl_vqpool.runner.command_line")
     importlib.import_module("s3prl.run_downstream")
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

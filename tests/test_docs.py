@@ -15,7 +15,7 @@ import pytest
 
 import s3prl_vqpool
 from s3prl_vqpool.cli import VERBS
-from s3prl_vqpool.runner.run_downstream import s3prl_parser
+from s3prl_vqpool.runner.command_line import s3prl_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

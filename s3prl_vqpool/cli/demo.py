@@ -14,6 +14,7 @@ from .options import add_upstream
 
 HELP = "Train and evaluate keyword spotting through S3PRL's runner on synthesised speech: VQ-LP beside mean."
 EXAMPLE = "vqpool demo --output demo"
+WHEN_STOPPED = "what is done is kept; the same command continues"
 POOLINGS = ("VQ-LP", "mean")
 
 _ACCURACY = re.compile(r"^test acc: ([\d.]+)$", re.MULTILINE)

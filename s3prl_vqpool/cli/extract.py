@@ -16,6 +16,7 @@ HELP = (
     "--nproc_per_node N -m s3prl_vqpool extract ..."
 )
 EXAMPLE = "vqpool extract -u wav2vec2_vq -d vqpool_ks -c my.yaml --store feats/ --poolings VQ-LP mean"
+WHEN_STOPPED = "what is done is kept; the same command continues"
 
 POOLINGS = ("VQ-LP", "mean", "AP")
 

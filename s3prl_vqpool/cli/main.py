@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
 
 from .. import __version__
-from ..errors import InputError, report
+from ..errors import run_command
 from .options import refuse_renamed
 
-#: Each verb is the module of that name in `commands`, imported when it is called: `doctor` has to run where
-#: what the others need is missing.
+#: Each verb is the module of that name here, imported when it is called. It imports what is heavy, or may be missing,
+#: in its ``run`` only.
 VERBS = {
     "doctor": "say whether the main job can run here, and why not",
     "list": "list the upstreams, downstreams and poolings",
@@ -33,6 +32,17 @@ EXAMPLE = "vqpool doctor --ks speech_commands_v0.01 speech_commands_test_set_v0.
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; exit code 2 for a mistake in the input, 1 for a failure, 130 when interrupted."""
     argv = sys.argv[1:] if argv is None else argv
+    return run_command(lambda: _run(argv), lambda: _where(argv))
+
+
+def _run(argv: list[str]) -> int:
+    refuse_renamed(argv)
+    args = _parser(argv).parse_args(argv)
+    return args.run(args)
+
+
+def _parser(argv: list[str]) -> argparse.ArgumentParser:
+    """The parser of all verbs, with the options of the one that ``argv`` calls."""
     parser = argparse.ArgumentParser(
         prog="vqpool",
         description="Vector-quantization pooling (arXiv 2304.03940) for S3PRL and SUPERB. "
@@ -51,20 +61,13 @@ def main(argv: list[str] | None = None) -> int:
             verb.description, verb.epilog = module.HELP, f"example:\n  {module.EXAMPLE}"
             module.add_arguments(verb)
             verb.set_defaults(run=module.run)
-    try:
-        refuse_renamed(argv)
-        args = parser.parse_args(argv)
-        code = args.run(args)
-        sys.stdout.flush()
-        return code
-    except InputError as error:
-        return report(error)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # `vqpool ... | head`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    return parser
+
+
+def _where(argv: list[str]) -> str:
+    """Which verb, and how to go on: ``WHEN_STOPPED`` of its module, if it keeps what is done."""
+    verb = sys.modules.get(f"{__package__}.{argv[0]}") if argv else None
+    return f"vqpool {argv[0] if argv else ''}: {getattr(verb, 'WHEN_STOPPED', 'run it again')}"
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ HELP = (
     "vectors of further poolings to it, also of those that need training statistics (VQ-GP, VQ-BP, VQ-SIF)."
 )
 EXAMPLE = "vqpool store add-pooling feats/ VQ-BP VQ-GP"
+WHEN_STOPPED = "what is done is kept; the same command continues"
 
 ACTIONS = {
     "info": "say what it holds",

@@ -17,6 +17,7 @@ HELP = (
 EXAMPLE = (
     "vqpool train -d vqpool_ks --store feats/ --poolings VQ-LP mean --lr 1e-1 1e-2 1e-3 1e-4 1e-5 -p exp/"
 )
+WHEN_STOPPED = "what is done is kept; the same command continues"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,110 +11,54 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
-import torch
-import yaml
-
-from .. import checkpoints, files, pooling
-from ..codes.upstream import selected_pooling
-from ..errors import InputError, one_line, report, unknown_name
-from . import config, plugin
-
-EXAMPLE = """example:
-  run_downstream.py -m train -n ks_vqlp -u wav2vec2_vq -d vqpool_ks \\
-      -o "config.downstream_expert.datarc.speech_commands_root=/data/sc,,\
-          config.downstream_expert.datarc.speech_commands_test_root=/data/sc_test"
-  run_downstream.py -m evaluate -e result/downstream/ks_vqlp/dev-best.ckpt
-  run_downstream.py -m inference -e result/downstream/ks_vqlp/dev-best.ckpt -t one.wav
-"""
+from .. import files
+from ..errors import InputError, run_command
+from . import plugin
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run S3PRL's runner; exit code 0, 2 for a mistake in the input, 130 when interrupted, 1 without S3PRL."""
-    try:
-        plugin.register()
-        from s3prl import run_downstream
-
-        from .runner import Runner
-    except (ImportError, OSError, InputError) as error:
-        print(f"error: S3PRL cannot be imported ({one_line(error)}): see vqpool doctor", file=sys.stderr)
-        return 1
-    try:
-        argv, folder = _prepare(list(sys.argv[1:] if argv is None else argv))
-        with (
-            patch.object(sys, "argv", [sys.argv[0], *argv]),
-            patch.object(run_downstream, "Runner", Runner),
-            _no_leftovers(_expdir(argv)),
-            _alone(folder),
-        ):
-            run_downstream.main()
-    except InputError as error:
-        mistake = InputError(one_line(error))
-    except KeyboardInterrupt:
-        print("interrupted; -a continues from the last checkpoint", file=sys.stderr)
-        return 130
-    else:
-        return 0
-    return report(mistake)  # here, with the traceback gone, S3PRL's progress bars have had their last word
+    argv = list(sys.argv[1:] if argv is None else argv)
+    return run_command(lambda: _run(argv), lambda: _where(argv), reader_left=1)
 
 
-def s3prl_parser() -> argparse.ArgumentParser:
-    """S3PRL's own argument parser: its function is stopped where it would parse."""
-    from s3prl.run_downstream import get_downstream_args
+def _run(argv: list[str]) -> int:
+    plugin.register()
+    from s3prl import run_downstream
 
-    captured: list[argparse.ArgumentParser] = []
+    from . import command_line
+    from .runner import Runner
 
-    class Built(Exception):
-        pass
-
-    def stop(parser: argparse.ArgumentParser) -> None:
-        captured.append(parser)
-        raise Built
-
-    with patch.object(argparse.ArgumentParser, "parse_args", stop), suppress(Built):
-        get_downstream_args()
-    parser = captured[0]
-    parser.prog, parser.epilog = "run_downstream.py", EXAMPLE
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    return parser
+    argv, folder = command_line.prepare(argv)
+    with (
+        patch.object(sys, "argv", [sys.argv[0], *argv]),
+        patch.object(run_downstream, "Runner", Runner),
+        _no_leftovers(command_line.expdir(argv)),
+        _alone(folder),
+    ):
+        run_downstream.main()
+    return 0
 
 
-def _prepare(argv: list[str]) -> tuple[list[str], Path | None]:
-    """The command line, checked, with what S3PRL's defaults lack put before it; and the folder that results go to."""
-    argv = [word.replace("--local-rank", "--local_rank", 1) for word in argv]
-    parser = s3prl_parser()
-    parser.set_defaults(device=None)
-    args = parser.parse_args(argv)
-    added = _device_options(args)
-    if args.mode == "inference" and not Path(args.evaluate_split).is_file():
-        raise InputError(f"-t {args.evaluate_split}: no such audio file; -m inference labels one file.")
-    overrides, folder = _overrides(args), _expdir_of(args)
-    if args.init_ckpt:
-        checkpoints.load(args.init_ckpt, required=() if args.mode == "train" else ("Downstream",))
-    resumed = _resumed_checkpoint(args)
-    if resumed:
-        state = checkpoints.load(resumed, required=("Args", "Config", "Featurizer", "Downstream"))
-        _check_resumed(args, state, resumed)
-        settings, folder = state["Config"], state["Args"].expdir
-    else:
-        _check_names(args)
-        _check_selection(args)
-        path = config.find(args.downstream, args.config)
-        added += ["-c", str(path)]
-        settings = yaml.safe_load(path.read_text())
-        _check_new_experiment(args)
-    for option in overrides:
-        config.apply(option, settings)
-    return [*added, *argv], None if args.mode == "inference" else Path(_moved(args) or folder)
-
-
-def _moved(args: argparse.Namespace) -> str | None:
-    """The experiment's folder, if `-o` names it: S3PRL applies that last."""
-    options = dict(option.split("=", 1) for option in (args.override or "").split(",,") if "=" in option)
-    return next((value.strip() for key, value in options.items() if key.strip() == "args.expdir"), None)
+def _where(argv: list[str]) -> str:
+    """How to go on after a signal; without S3PRL's parser, which may not be there yet."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for short, long in (("-m", "--mode"), ("-n", "--expname"), ("-p", "--expdir"), ("-e", "--past_exp")):
+        parser.add_argument(short, long)
+    given, _ = parser.parse_known_args(argv)
+    if given.mode != "train":
+        return "run_downstream.py: run it again"
+    folder = Path(
+        given.expdir or (given.expname and f"result/downstream/{given.expname}") or given.past_exp or "."
+    )
+    states = sorted(folder.glob("states-*.ckpt"), key=lambda path: path.stat().st_mtime)
+    if not states:
+        return "run_downstream.py: no checkpoint has been saved yet; run it again"
+    return f"run_downstream.py: the same command with -a continues from {states[-1]}"
 
 
 @contextmanager
@@ -126,150 +70,6 @@ def _alone(folder: Path | None) -> Iterator[None]:
     with files.alone(folder):
         files.remove_parts(folder)
         yield
-
-
-def _overrides(args: argparse.Namespace) -> list[str]:
-    """The entries of `-o` that change the config, each of them checked."""
-    if args.override is None or args.override.lower() == "none":
-        return []
-    options = [option.strip() for option in args.override.split(",,")]
-    for option in options:
-        config.check_override(option)
-    return [option for option in options if option.startswith("config.")]
-
-
-def _device_options(args: argparse.Namespace) -> list[str]:
-    local_rank = os.environ.get("LOCAL_RANK") if args.local_rank is None else args.local_rank
-    if not torch.cuda.is_available():
-        if local_rank is not None:
-            raise InputError(
-                "S3PRL's distributed training needs CUDA, which this torch does not see: run one process."
-            )
-        if args.device and args.device.startswith("cuda"):
-            raise InputError(
-                f"--device {args.device}: this torch sees no CUDA device; leave it out to use the CPU."
-            )
-    try:
-        torch.device(args.device or "cpu")
-    except RuntimeError as error:
-        raise InputError(f"--device {args.device}: torch knows no such device.") from error
-    options = ["--device", "cpu"] if args.device is None and not torch.cuda.is_available() else []
-    if args.local_rank is None and local_rank is not None:
-        options += ["--local_rank", local_rank]
-    return options
-
-
-def _resumed_checkpoint(args: argparse.Namespace) -> Path | None:
-    """The checkpoint that S3PRL will continue from (`-e`, or `-a` where the folder holds one)."""
-    past = args.past_exp
-    if not past and args.auto_resume and list(Path(_expdir_of(args)).glob("states-*.ckpt")):
-        past = _expdir_of(args)
-    if not past:
-        return None
-    if not Path(past).is_dir():
-        return Path(past)
-    states = sorted(Path(past).glob("states-*.ckpt"), key=lambda path: int(path.stem.split("-")[-1]))
-    if not states:
-        raise InputError(
-            f"-e {past}: this folder holds no states-*.ckpt; name a checkpoint file, or start anew with -n."
-        )
-    return states[-1]
-
-
-def _check_resumed(args: argparse.Namespace, state: dict, path: Path) -> None:
-    saved = state["Args"]
-    for option, given, kept in (
-        ("-u", args.upstream, saved.upstream),
-        ("-d", args.downstream, saved.downstream),
-    ):
-        if given is not None and given != kept:
-            raise InputError(
-                f"{option} {given}: {path} was trained with {option} {kept}; leave {option} out, or use another -n."
-            )
-    _check_names(saved)
-    if args.mode == "train":
-        world = state.get("WorldSize", 1)
-        now = int(os.environ.get("WORLD_SIZE", 1))
-        if now != world:
-            raise InputError(
-                f"{path}: trained by {world} process(es), now there are {now}; S3PRL resumes with as many."
-            )
-
-
-def _check_names(args: argparse.Namespace) -> None:
-    from huggingface_hub import HfApi
-    from s3prl import hub
-
-    if args.upstream is None or args.downstream is None:
-        raise InputError(
-            "-u UPSTREAM and -d DOWNSTREAM are needed to start, e.g. -u wav2vec2_vq -d vqpool_ks."
-        )
-    if args.hub == "huggingface" and not hasattr(HfApi, "login"):
-        raise InputError(
-            "--hub huggingface: S3PRL signs in through HfApi.login, which this huggingface_hub has not: "
-            "download the checkpoint, and give it with -k."
-        )
-    if args.hub == "torch" and args.upstream not in hub.options():
-        raise unknown_name("upstream", args.upstream, [*plugin.upstreams(), *hub.options()], full_list=False)
-    known = _downstreams()
-    if args.downstream not in known:
-        raise unknown_name("downstream", args.downstream, known, full_list=False)
-
-
-def _check_selection(args: argparse.Namespace) -> None:
-    """S3PRL takes plain hidden states, with a warning, where it does not know `-s`: not for a misspelt pooling."""
-    selection = args.upstream_feature_selection
-    if args.upstream not in plugin.upstreams():
-        return
-    method = selected_pooling(selection)
-    if method is None and selection.lower().startswith("vq"):
-        known = [name for name in pooling.methods() if pooling.method(name).kind == "weights"]
-        raise unknown_name(
-            "feature selection -s", selection, [name.lower().replace("-", "_") for name in known]
-        )
-    if method is not None and args.downstream in plugin.downstreams():
-        raise InputError(
-            f"-s {selection} -d {args.downstream}: the frames would be pooled twice; leave -s out, and give "
-            f"-o config.downstream_expert.modelrc.pooling={method.name}."
-        )
-    if method is not None and args.upstream_feature_normalize:
-        raise InputError(
-            f"-s {selection} with --upstream_feature_normalize: normalising each frame would undo its weight; "
-            f"use -d vqpool_* with modelrc.pooling={method.name}."
-        )
-
-
-def _downstreams() -> list[str]:
-    import s3prl.downstream
-
-    folders = [Path(folder) for folder in s3prl.downstream.__path__]
-    theirs = sorted(path.parent.name for folder in folders for path in folder.glob("*/expert.py"))
-    return list(dict.fromkeys([*plugin.downstreams(), *theirs]))
-
-
-def _check_new_experiment(args: argparse.Namespace) -> None:
-    expdir = Path(_expdir_of(args))
-    if args.expname is None and args.expdir is None:
-        raise InputError(
-            "-n NAME (result/downstream/NAME) or -p FOLDER is needed: where the experiment is saved."
-        )
-    if expdir.exists() and not expdir.is_dir():
-        raise InputError(f"{expdir} is a file: choose another -n or -p, for the experiment's folder.")
-    if args.mode == "train" and list(expdir.glob("*.ckpt")):
-        raise InputError(
-            f"{expdir} holds an experiment already: continue it with -a, or choose another -n or -p."
-        )
-    if args.mode != "train" and not args.init_ckpt:
-        raise InputError(f"-m {args.mode} needs a trained checkpoint: -e EXPDIR/dev-best.ckpt.")
-
-
-def _expdir_of(args: argparse.Namespace) -> str:
-    return args.expdir or f"result/downstream/{args.expname}"
-
-
-def _expdir(argv: list[str]) -> Path | None:
-    args = s3prl_parser().parse_args(argv)
-    return None if args.past_exp else Path(_expdir_of(args))
 
 
 @contextmanager

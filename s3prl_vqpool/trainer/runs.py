@@ -20,10 +20,10 @@ from .. import checkpoints
 from ..errors import InputError
 from ..files import remove_parts, whole, write_text
 from ..pooling import method
+from ..runner.command_line import s3prl_parser
 from ..runner.config import Section, modelrc_of, runner_section
 from ..runner.expert import UtteranceExpert
 from ..runner.plugin import expert_of
-from ..runner.run_downstream import s3prl_parser
 from ..store import Store
 from .batched import Run
 

@@ -45,7 +45,7 @@ def settings(
 ) -> tuple[Namespace, dict[str, Any]]:
     """Arguments and config as S3PRL's main() would have them, for one rank or (None) for one process alone."""
     from s3prl_vqpool.runner import plugin
-    from s3prl_vqpool.runner.run_downstream import s3prl_parser
+    from s3prl_vqpool.runner.command_line import s3prl_parser
 
     task = job.split(",")[0]
     upstream, batch, sizes = JOBS[task]

@@ -79,8 +79,8 @@ def test_stores_without_frames_give_what_vectors_allow(
 def test_mistakes_are_one_line(stored: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "file").touch()
     for more, message in (
-        (["--output", str(tmp_path / "file")], "file: no folder that can be written to"),
-        (["--output", str(tmp_path / "file" / "sub")], "no folder that can be written to (Not a directory)"),
+        (["--output", str(tmp_path / "file")], "file: File exists: name another place."),
+        (["--output", str(tmp_path / "file" / "sub")], "Not a directory: check the path."),
         (["--output", str(tmp_path), "--poolings", "SAP"], "is learned"),
         (["--output", str(tmp_path), "--poolings", "SP"], "no frames for SP"),
     ):

@@ -161,7 +161,7 @@ def test_unwritable_output_is_said_before_anything_is_computed(
     (tmp_path / "file").touch()
     assert command("er", more=["--poolings", "VQ-LP", "--output", str(tmp_path / "file" / "sub")]) == 2
     printed = capsys.readouterr()
-    assert "file/sub: no folder that can be written to (Not a directory): name another." in printed.err
+    assert "file/sub: Not a directory: check the path." in printed.err
     assert not printed.out
 
 
