@@ -71,7 +71,7 @@ setup(
         "soundfile>=0.12",
         "soxr>=0.5",
         "safetensors>=0.4.1",
-        "tensorboardX>=2.6",
+        "tensorboardX>=2.6.2.2",
         "tqdm>=4.66",
         "rich>=13",
         f"espeakng-loader>=0.2.4; platform_machine in '{ESPEAK_MACHINES}'",  # for `vqpool synthesise` and `demo`

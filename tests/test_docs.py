@@ -26,6 +26,7 @@ MODULES = [
     for found in pkgutil.walk_packages(s3prl_vqpool.__path__, "s3prl_vqpool.")
     if not found.name.endswith("__main__")
 ]
+MORE = re.compile(r"\$\w+|\.\.\.")
 COMMAND = re.compile(r"^\s*(?:\$ )?(vqpool|run_downstream\.py) (.*)$")
 
 
@@ -39,12 +40,10 @@ def commands(page: Path) -> Iterator[tuple[str, list[str]]]:
     blocks = re.findall(r"^```\w*\n(.*?)^```|((?:^    .*\n)+)", text, re.MULTILINE | re.DOTALL)
     for line in "\n".join(fenced or indented for fenced, indented in blocks).splitlines():
         if found := COMMAND.match(line):
-            words = [
-                word for word in shlex.split(found[2], comments=True) if not re.fullmatch(r"\$\w+", word)
-            ]
-            if words[-1] == "..." and not words[-2].startswith("-"):
-                words.pop()
-            yield found[1], words
+            words = shlex.split(found[2], comments=True)
+            after_option = [False, *(word.startswith("-") for word in words)]
+            kept = zip(words, after_option)
+            yield found[1], [word for word, value in kept if value or not MORE.fullmatch(word)]
 
 
 COMMANDS = [(name(page), program, words) for page in PAGES for program, words in commands(page)]
@@ -107,3 +106,16 @@ def test_readme_on_pypi_has_absolute_links_only() -> None:
     published = re.sub(pattern, replacement.replace("{URL}/", REPOSITORY), text)
     assert re.findall(r"\]\((?!https://)[^)]*\)", published) == []
     assert f"]({REPOSITORY}blob/main/docs/" in published
+
+
+def test_sdist_has_what_readme_links_to() -> None:
+    manifest = (ROOT / "MANIFEST.in").read_text()
+    kept = {
+        word
+        for line in re.findall(r"^(?:include|graft) (.*)$", manifest, re.MULTILINE)
+        for word in line.split()
+    }
+    linked = {
+        target.split("/")[0] for target in re.findall(r"\]\(([^):]+)\)", (ROOT / "README.md").read_text())
+    }
+    assert linked <= kept
