@@ -19,7 +19,13 @@ from s3prl_vqpool.errors import InputError, one_line, run_command
 from s3prl_vqpool.files import whole, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
-ENVIRONMENT = {**os.environ, "PYTHONUNBUFFERED": "", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONUNBUFFERED": "",
+    "PYTHONPATH": str(ROOT),
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+}
 VQPOOL = f"{sys.executable} -m s3prl_vqpool"
 RUNNER = f"{sys.executable} {ROOT / 'run_downstream.py'}"
 
