@@ -11,12 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InputError
+
+_Kind = TypeVar("_Kind", bound=nn.Module)
 
 FRAMES = 1000
 """Frames of a piece: 20 s of wav2vec 2.0."""
@@ -30,14 +33,12 @@ def divisible(extractor: nn.Module) -> bool:
     Args:
         extractor: S3PRL's or Hugging Face's of wav2vec 2.0, with ``conv_layers`` in a row.
     """
-    first, *others = extractor.conv_layers  # type: ignore[misc]
-    norms = [module for layer in others for module in layer.modules() if isinstance(module, nn.GroupNorm)]
-    norm = _found(first, nn.GroupNorm)
-    convolutions = [_found(layer, nn.Conv1d) for layer in (first, *others)]
+    first, *others = _layers(extractor)
+    norms = _all(first, nn.GroupNorm)
     return (
-        not norms
-        and (norm is None or norm.num_groups == norm.num_channels)
-        and all(conv is not None and conv.padding == (0,) and conv.dilation == (1,) for conv in convolutions)
+        not any(_all(layer, nn.GroupNorm) for layer in others)
+        and all(norm.num_groups == norm.num_channels for norm in norms)
+        and all(conv.padding == (0,) and conv.dilation == (1,) for conv in _all(extractor, nn.Conv1d))
     )
 
 
@@ -46,12 +47,12 @@ def features(extractor: nn.Module, wave: Tensor, frames: int = FRAMES) -> Iterat
 
     A waveform of no more frames is one piece, computed as the extractor itself does.
     """
-    window, hop = _geometry([_found(layer, nn.Conv1d) for layer in extractor.conv_layers])  # type: ignore[misc, union-attr]
+    window, hop = _geometry(_all(extractor, nn.Conv1d))
     total = (len(wave) - window) // hop + 1
     if total <= frames:
         yield extractor(wave[None])
         return
-    with _normalised_over_all(extractor.conv_layers[0], wave):  # type: ignore[index]
+    with _normalised_over_all(_layers(extractor)[0], wave):
         for start in range(0, total, frames):
             end = min(start + frames, total)
             yield extractor(wave[None, start * hop : (end - 1) * hop + window])
@@ -59,8 +60,8 @@ def features(extractor: nn.Module, wave: Tensor, frames: int = FRAMES) -> Iterat
 
 def bytes_needed(extractor: nn.Module, samples: int) -> int:
     """About how much memory ``extractor`` takes for a waveform as a whole: three times what its first layer gives."""
-    conv = _found(extractor.conv_layers[0], nn.Conv1d)  # type: ignore[index]
-    return 3 * 4 * conv.out_channels * (samples // conv.stride[0])  # type: ignore[union-attr, operator]
+    conv = _all(extractor, nn.Conv1d)[0]
+    return 3 * 4 * conv.out_channels * (samples // conv.stride[0])
 
 
 def require_memory(needed: int, device: torch.device) -> None:
@@ -102,11 +103,12 @@ def _geometry(convolutions: Sequence[nn.Conv1d]) -> tuple[int, int]:
 @contextmanager
 def _normalised_over_all(layer: nn.Module, wave: Tensor) -> Iterator[None]:
     """While entered, the GroupNorm of the first layer, if it has one, takes mean and variance of all of ``wave``."""
-    norm, conv = _found(layer, nn.GroupNorm), _found(layer, nn.Conv1d)
-    if norm is None:
+    norms = _all(layer, nn.GroupNorm)
+    if not norms:
         yield
         return
-    mean, deviation = _moments(conv, norm.eps, wave)  # type: ignore[arg-type]
+    (norm,), (conv,) = norms, _all(layer, nn.Conv1d)
+    mean, deviation = _moments(conv, norm.eps, wave)
     scale = deviation if norm.weight is None else deviation * norm.weight.float()[:, None]
     shift = -mean * scale if norm.bias is None else norm.bias.float()[:, None] - mean * scale
     vars(norm)["forward"] = lambda values: (values.float() * scale + shift).type_as(values)
@@ -134,5 +136,9 @@ def _moments(conv: nn.Conv1d, eps: float, wave: Tensor) -> tuple[Tensor, Tensor]
     return mean[:, None], deviation[:, None]
 
 
-def _found(layer: nn.Module, kind: type[nn.Module]) -> nn.Module | None:
-    return next((module for module in layer.modules() if isinstance(module, kind)), None)
+def _layers(extractor: nn.Module) -> list[nn.Module]:
+    return list(extractor.conv_layers)  # type: ignore[arg-type]
+
+
+def _all(module: nn.Module, kind: type[_Kind]) -> list[_Kind]:
+    return [each for each in module.modules() if isinstance(each, kind)]
