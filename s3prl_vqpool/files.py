@@ -9,9 +9,10 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from .errors import InputError, in_file
 
@@ -19,6 +20,9 @@ _DEEPEST = 64
 """Levels of sections and lists in a JSON or YAML file."""
 _MOST = 1_000_000
 """Values in a YAML file; one that is named again (YAML's ``*alias``) counts again."""
+
+_WRITING = "writing\n"
+"""In a lock, once it is known that nothing is replaced that should not be."""
 
 
 class Busy(InputError):
@@ -70,8 +74,16 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class Lock:
+    """A lock that this process holds; ``left`` is what the one before wrote into it, if it was killed."""
+
+    file: TextIO
+    left: str
+
+
 @contextmanager
-def alone(folder: str | Path, lock: str = ".lock") -> Iterator[None]:
+def alone(folder: str | Path, lock: str = ".lock") -> Iterator[Lock | None]:
     """Keep other processes out of ``folder``, which is made if it is not there, while this one writes to it.
 
     The kernel frees the lock of a process that was killed. Workers that this process forks do not hold it. A file
@@ -80,6 +92,9 @@ def alone(folder: str | Path, lock: str = ".lock") -> Iterator[None]:
     Args:
         lock: name of the lock's file; processes that use different names do not exclude each other.
 
+    Returns:
+        The lock; None if the folder is not writable: then the first write says so.
+
     Raises:
         Busy: another process is writing there; names it.
         InputError: the folder cannot be made.
@@ -87,10 +102,8 @@ def alone(folder: str | Path, lock: str = ".lock") -> Iterator[None]:
     folder = Path(folder)
     made = _make(folder)
     try:
-        with ExitStack() as stack:
-            if os.access(folder, os.W_OK):  # where it is not writable, the first write says so
-                stack.enter_context(_locked(folder / lock))
-            yield
+        with _locked(folder / lock) if os.access(folder, os.W_OK) else nullcontext() as held:
+            yield held
     finally:
         with suppress(OSError):  # not empty
             for each in made:
@@ -108,29 +121,36 @@ def _make(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path) -> Iterator[Lock]:
     while True:
         with open(path, "a+") as file:
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # flock would pass on to forked workers
-            except (BlockingIOError, PermissionError) as error:
-                file.seek(0)
-                who = file.read() or "another process"
-                raise Busy(
-                    f"{path.parent}: {who} is writing there: wait until it ends, or end it."
-                ) from error
-            except OSError:  # a file system without locks
-                pass
+            free = _lock(file)
+            file.seek(0)
+            left = file.read()
+            if not free:
+                who = left.splitlines()[0] if left else "another process"
+                raise Busy(f"{path.parent}: {who} is writing there: wait until it ends, or end it.")
             if not _is(path, file.fileno()):
                 continue  # the process that had it removed it just now
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             file.flush()
             try:
-                yield
+                yield Lock(file, left)
             finally:
                 path.unlink(missing_ok=True)
             return
+
+
+def _lock(file: TextIO) -> bool:
+    """Whether no other process has the lock; flock would pass it on to forked workers, so it is lockf."""
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:  # a file system without locks
+        pass
+    return True
 
 
 def _is(path: Path, descriptor: int) -> bool:
@@ -141,27 +161,31 @@ def _is(path: Path, descriptor: int) -> bool:
 
 
 @contextmanager
-def asked_for(path: str | Path, overwrite: bool) -> Iterator[Path]:
-    """`whole` for a file that the user named: one that is there is not replaced, unless ``overwrite``.
+def asked_for(*paths: Path, overwrite: bool) -> Iterator[None]:
+    """Keep files that are there already, and other processes out, while this one writes the files ``paths``.
 
-    What a killed process left of an earlier attempt is removed.
+    Where a process was killed that wrote them, what it left is replaced.
+
+    Args:
+        paths: of one folder, which is made if it is not there; the first one is the file that the user named.
+        overwrite: replace what is there.
 
     Raises:
-        InputError: the file is there already.
-        Busy: another process is writing this file.
+        InputError: one of them is there; names it.
+        Busy: another process is writing them.
     """
-    path = Path(path)
-    with alone(path.parent, f".{path.name}.lock"):
-        keep(path, overwrite)
-        remove_parts(path.parent, path.name)
-        with whole(path) as temporary:
-            yield temporary
-
-
-def keep(path: Path, overwrite: bool) -> None:
-    """Raise InputError if there is such a file, unless ``overwrite``."""
-    if path.exists() and not overwrite:
-        raise InputError(f"{path}: is there already: name another, or give --overwrite to replace it.")
+    folder = paths[0].parent
+    with alone(folder, f".{paths[0].name}.lock") as lock:
+        for path in paths:
+            if path.exists() and not overwrite and not (lock and _WRITING in lock.left):
+                raise InputError(
+                    f"{path}: is there already: name another, or give --overwrite to replace it."
+                )
+            remove_parts(folder, path.name)
+        if lock:
+            lock.file.write(_WRITING)
+            lock.file.flush()
+        yield
 
 
 def remove_parts(folder: str | Path, name: str = "") -> None:

@@ -76,7 +76,7 @@ def test_alone_is_not_blocked_by_a_process_that_was_killed(tmp_path: Path, elsew
     first.join()
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
     with alone(tmp_path):
-        assert (tmp_path / ".lock").read_text() == f"process {os.getpid()} on {socket.gethostname()}"
+        assert (tmp_path / ".lock").read_text() == f"process {os.getpid()} on {socket.gethostname()}\n"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -136,25 +136,49 @@ def test_alone_is_one_line_where_there_can_be_no_folder(tmp_path: Path) -> None:
 
 
 def test_asked_for_replaces_nothing_unless_told(tmp_path: Path) -> None:
-    path = tmp_path / "units.npz"
-    write_text(path, "old")
-    with (
-        pytest.raises(InputError, match=r"units.npz: is there already: .*--overwrite"),
-        asked_for(path, False),
-    ):
-        pass
-    assert path.read_text() == "old"
-    with asked_for(path, True) as temporary:
-        temporary.write_text("new")
-    assert {each.name: each.read_text() for each in tmp_path.iterdir()} == {"units.npz": "new"}
+    first, second = tmp_path / "a.yaml", tmp_path / "a.safetensors"
+    write_text(second, "old")
+    for _ in range(2):
+        with (
+            pytest.raises(InputError, match=r"a.safetensors: is there already: .*--overwrite"),
+            asked_for(first, second, overwrite=False),
+        ):
+            pass
+        assert {each.name: each.read_text() for each in tmp_path.iterdir()} == {"a.safetensors": "old"}
+    with asked_for(first, second, overwrite=True):
+        write_text(second, "new")
+    assert {each.name: each.read_text() for each in tmp_path.iterdir()} == {"a.safetensors": "new"}
 
 
 def test_asked_for_is_one_process_at_a_time(tmp_path: Path, elsewhere: Callable) -> None:
-    elsewhere(lambda: asked_for(tmp_path / "a.npz", False))
-    with pytest.raises(Busy), asked_for(tmp_path / "a.npz", True):
+    elsewhere(lambda: asked_for(tmp_path / "a.npz", overwrite=False))
+    with pytest.raises(Busy), asked_for(tmp_path / "a.npz", overwrite=True):
         pass
-    with asked_for(tmp_path / "b.npz", False) as temporary:
-        temporary.write_text("")
+    with asked_for(tmp_path / "b.npz", overwrite=False):
+        pass
+
+
+def test_asked_for_replaces_what_a_killed_process_left(tmp_path: Path, elsewhere: Callable) -> None:
+    first, second = tmp_path / "a.yaml", tmp_path / "a.safetensors"
+    killed = elsewhere(lambda: asked_for(first, second, overwrite=False))
+    write_text(second, "its")
+    (tmp_path / ".a.yaml.1.part").write_text("half")
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.join()
+    with asked_for(first, second, overwrite=False):
+        assert not (tmp_path / ".a.yaml.1.part").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_asked_for_keeps_what_was_there_before_a_process_that_only_looked(
+    tmp_path: Path, elsewhere: Callable
+) -> None:
+    write_text(tmp_path / "a.yaml", "old")
+    killed = elsewhere(lambda: alone(tmp_path, ".a.yaml.lock"))  # before it had looked
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.join()
+    with pytest.raises(InputError, match="is there already"), asked_for(tmp_path / "a.yaml", overwrite=False):
+        pass
 
 
 def test_parts_of_a_file_are_removed_and_no_others(tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from ..files import asked_for
+from .options import add_overwrite
 
 if TYPE_CHECKING:
     from ..tables.stores import Task
@@ -99,6 +101,7 @@ def _table(
         help="also every single layer, of the poolings whose vectors are stored",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where the table goes")
+    add_overwrite(parser)
     return parser
 
 
@@ -117,9 +120,10 @@ def _nearest(args: argparse.Namespace) -> int:
     if args.layers:
         _check_layers(stores.layered(names, tasks))
     _make(args.output)
-    with _bar("nearest", table1.steps(tasks, names, args.layers)) as tick:
-        table = table1.make(tasks, names, args.layers, args.reference == "paper", tick)
-    return _finish(table, args.output, "nearest")
+    with _writing(args, "nearest"), _bar("nearest", table1.steps(tasks, names, args.layers)) as tick:
+        return _finish(
+            table1.make(tasks, names, args.layers, args.reference == "paper", tick), args, "nearest"
+        )
 
 
 def _supervised(args: argparse.Namespace) -> int:
@@ -142,15 +146,16 @@ def _supervised(args: argparse.Namespace) -> int:
         _check_layers(single)
     _make(args.output)
     scores = len(tasks) * len(names) if paper else sum(len(task.folds) for task in tasks) * len(seeds)
-    with _bar("supervised", scores + len(tasks) * len(single)) as tick:
+    stem = f"supervised_{args.protocol}"
+    with _writing(args, stem), _bar("supervised", scores + len(tasks) * len(single)) as tick:
         if paper:
             measured = supervised.measure(tasks, names, rates, seeds, tick)
         else:
             work = args.output / "superb"
             measured = superb.measure(tasks, names, rates, seeds, args.override, work, tick)
         by_layer = layers.measure(tasks, single, rates, seeds, tick)
-    table = table2.make(measured, by_layer, tasks, seeds, args.reference == "paper")
-    return _finish(table, args.output, f"supervised_{args.protocol}")
+        table = table2.make(measured, by_layer, tasks, seeds, args.reference == "paper")
+        return _finish(table, args, stem)
 
 
 def _tasks(args: argparse.Namespace) -> list[Task]:
@@ -200,7 +205,14 @@ def _bar(name: str, total: int) -> Iterator[Callable[[str], None]]:
         yield tick
 
 
-def _finish(table: Table, folder: Path, stem: str) -> int:
+def _writing(args: argparse.Namespace, stem: str) -> AbstractContextManager[None]:
+    """The table's files are this process's, and a table that is there stays, unless told otherwise."""
+    from ..tables.table import files
+
+    return asked_for(*files(args.output, stem), overwrite=args.overwrite)
+
+
+def _finish(table: Table, args: argparse.Namespace, stem: str) -> int:
     table.show()
-    print(f"wrote {', '.join(map(str, table.write(folder, stem)))}")
+    print(f"wrote {', '.join(map(str, table.write(args.output, stem)))}")
     return 0

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .options import add_checkpoint, add_device, add_model_config, add_upstream
+from .options import add_checkpoint, add_device, add_model_config, add_overwrite, add_upstream
 
 HELP = (
     "Print the codes of audio files as JSON lines, or store them by OUT's name: .jsonl, .npz (arrays FILE.codes, "
@@ -28,13 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", metavar="OUT", type=Path, help=f"file to write: {', '.join(SUFFIXES)} (default: print)"
     )
+    add_overwrite(parser)
     parser.add_argument("--collapse", action="store_true", help="one entry per run of equal codes")
     add_device(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from ..errors import InputError
-    from ..files import whole
+    from ..files import asked_for, whole
 
     if args.output is not None:
         if args.output.suffix not in SUFFIXES or not args.output.parent.is_dir():
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         for entry in entries:
             print(json.dumps(entry), flush=True)
         return 0
-    with whole(args.output) as temporary:
+    with asked_for(args.output, overwrite=args.overwrite), whole(args.output) as temporary:
         _WRITERS[args.output.suffix](entries, temporary)
     print(f"wrote {args.output}", file=sys.stderr)
     return 0

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import asked_for
+from .options import add_overwrite
 
 HELP = (
     "Convert a wav2vec 2.0 or vq-wav2vec checkpoint, without fairseq, to S3PRL's converted format (.pt) or to "
@@ -19,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, metavar="OUT", required=True, help="file to write: .pt, .ckpt or .safetensors"
     )
+    add_overwrite(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -26,10 +29,14 @@ def run(args: argparse.Namespace) -> int:
 
     if args.output.suffix not in (".pt", ".ckpt", ".safetensors"):
         raise InputError(f"{args.output}: name it .safetensors, or .pt or .ckpt for S3PRL's format.")
-    checkpoint = fairseq.load(args.input)
-    if args.output.exists() and args.output.samefile(args.input):
+    if not args.output.parent.is_dir():
+        raise InputError(f"{args.output}: name a file in a folder that exists.")
+    if args.input.exists() and args.output.exists() and args.output.samefile(args.input):
         raise InputError(f"{args.output}: is the input; name another file.")
-    written = fairseq.save(checkpoint, args.output)
+    checkpoint = fairseq.load(args.input)
+    beside = [args.output.with_suffix(".json")] if args.output.suffix == ".safetensors" else []
+    with asked_for(args.output, *beside, overwrite=args.overwrite):
+        written = fairseq.save(checkpoint, args.output)
     numbers = sum(tensor.numel() for tensor in checkpoint.model_weight.values())
     print(f"wrote {' and '.join(map(str, written))}: {numbers:,} numbers")
     return 0

@@ -6,7 +6,7 @@ import argparse
 import importlib.util
 from pathlib import Path
 
-from .options import add_checkpoint, add_device, add_upstream
+from .options import add_checkpoint, add_device, add_overwrite, add_upstream
 
 HELP = (
     "Fit k-means codebooks on hidden states of an upstream of S3PRL. Writes OUT.yaml and OUT.safetensors; then: "
@@ -20,6 +20,7 @@ EXAMPLE = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("speech", type=Path, help="folder of WAV, FLAC or Ogg files, searched recursively")
     parser.add_argument("--output", type=Path, metavar="OUT", required=True, help="codebook.yaml to write")
+    add_overwrite(parser)
     add_upstream(parser, "an upstream of S3PRL, as run_downstream.py's -u")
     add_checkpoint(parser)
     parser.add_argument(
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..errors import InputError
+    from ..files import asked_for
 
     if importlib.util.find_spec("sklearn") is None:
         raise InputError("vqpool kmeans needs scikit-learn: pip install 's3prl-vqpool[kmeans]'.")
@@ -43,10 +45,12 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--entries, --groups and --frames are at least 1, layers at least 0.")
     if args.output.suffix != ".yaml" or not args.output.parent.is_dir():
         raise InputError(f"{args.output}: name a .yaml file in a folder that exists.")
-    return _run(args)
+    stored = args.output.with_suffix(".safetensors")
+    with asked_for(args.output, stored, overwrite=args.overwrite):
+        return _fit(args, stored)
 
 
-def _run(args: argparse.Namespace) -> int:
+def _fit(args: argparse.Namespace, stored: Path) -> int:
     from ..codes import kmeans_fit
     from ..codes.codebook import Codebook
     from ..codes.plain import plain_upstream
@@ -68,7 +72,6 @@ def _run(args: argparse.Namespace) -> int:
         "seed": str(args.seed),
     }
     books, distances = kmeans_fit.fit(frames, args.layers, args.entries, args.groups, args.seed, identity)
-    stored = args.output.with_suffix(".safetensors")
     books.save(stored)
     checkpoint = str(Path(args.checkpoint).resolve()) if _is_path(args.checkpoint) else args.checkpoint
     Codebook(args.upstream, str(stored), window, hop, checkpoint).save(args.output)

@@ -62,6 +62,11 @@ def add_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """Add ``--overwrite``, for what ``--output`` names."""
+    parser.add_argument("--overwrite", action="store_true", help="replace the output if it is there already")
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add ``--device``."""
     parser.add_argument("--device", help="default: cuda where there is one, else cpu")

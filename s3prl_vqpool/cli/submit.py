@@ -8,8 +8,10 @@ from pathlib import Path
 
 from ..corpora.iemocap import FOLDS
 from ..errors import InputError
+from ..files import asked_for
 from ..runner import submission
 from ..runner.submission import Predictions
+from .options import add_overwrite
 
 HELP = (
     "Check the test predictions of experiments and zip them for the SUPERB leaderboard. Only what "
@@ -28,11 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--er", type=Path, nargs="+", metavar="EXPDIR", help="experiments of -d vqpool_er, one per fold"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where predict.zip goes")
+    add_overwrite(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     found = collect({task: getattr(args, task) for task in submission.TASKS})
-    written = submission.write_zip(args.output, found)
+    with asked_for(args.output / "predict.zip", overwrite=args.overwrite):
+        written = submission.write_zip(args.output, found)
     for line in [*table(found), "", *verdict(found)]:
         print(line)
     print(f"wrote {written}")

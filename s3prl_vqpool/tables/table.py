@@ -77,6 +77,11 @@ def published(figures: Figures, poolings: Iterable[str], tasks: Sequence[str]) -
     ]
 
 
+def files(folder: Path, stem: str) -> list[Path]:
+    """What `Table.write` writes."""
+    return [folder / f"{stem}.{suffix}" for suffix in ("csv", "md", "json")]
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows, the tasks in the order of their columns, lines below the table, and what determined the numbers."""
@@ -90,11 +95,9 @@ class Table:
     def write(self, folder: Path, stem: str) -> list[Path]:
         """``stem``.csv, .md and .json in ``folder``, each there only when it is whole; their paths."""
         folder.mkdir(parents=True, exist_ok=True)
-        texts = {"csv": self.csv(), "md": self.markdown(), "json": self.json()}
-        paths = []
-        for suffix, text in texts.items():
-            paths.append(folder / f"{stem}.{suffix}")
-            write_text(paths[-1], text)
+        paths = files(folder, stem)
+        for path, text in zip(paths, (self.csv(), self.markdown(), self.json())):
+            write_text(path, text)
         return paths
 
     def csv(self) -> str:

@@ -72,6 +72,11 @@ def test_stores_without_frames_give_what_vectors_allow(
     mean_row, layer_row = [r for r in content["rows"] if r["pooling"] == "VQ-LP"]
     assert (mean_row["layer"], layer_row["layer"]) == (None, 0)
     assert layer_row["accuracy"] == pytest.approx(mean_row["accuracy"])  # mfcc has one layer
+    tables = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    capsys.readouterr()
+    assert main([*argv[:3], stored["ks"], "--output", str(tmp_path)]) == 2
+    assert "nearest.csv: is there already: name another, or give --overwrite" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == tables
     assert main([*argv, "--poolings", "AP"]) == 2
     assert "--layers" in capsys.readouterr().err
 

@@ -128,7 +128,7 @@ def test_superb_again_leaves_finished_heads_alone(command: Command, tmp_path: Pa
     assert {"states-20.ckpt", "log.log", "test_predict.csv"} <= {path.name for path in files}
     before = {path: path.stat().st_mtime_ns for path in files}
     first = content(tmp_path, "superb")["scores"]["mean"]["IC"][0]["accuracy"]
-    assert command("ic", more=[*more, "--seeds", "0", "1"]) == 0
+    assert command("ic", more=[*more, "--seeds", "0", "1", "--overwrite"]) == 0
     assert {path: path.stat().st_mtime_ns for path in files} == before
     assert len(list((tmp_path / "superb").rglob("states-20.ckpt"))) == 2
     assert content(tmp_path, "superb")["scores"]["mean"]["IC"][0]["accuracy"][:1] == first

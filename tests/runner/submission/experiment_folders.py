@@ -79,7 +79,7 @@ class Experiment:
         self.file.write_text("\n".join(self.lines if lines is None else lines) + "\n")
         args = {"init_ckpt": str(self.best), **self.args, "downstream": f"vqpool_{self.task}", **given}
         start = provenance.origin(mode, args)
-        self.json.write_text(provenance.describe(start, "test", self.datarc, self.file))
+        self.json.write_text(provenance.describe(start, 0, "test", self.datarc, self.file))
         return self
 
     @property

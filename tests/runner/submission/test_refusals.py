@@ -115,7 +115,7 @@ def test_bytes_that_are_no_text_are_refused(experiment: Any, submit: Any) -> Non
     exp = experiment("sid")
     exp.file.write_bytes(exp.file.read_bytes().replace(b"id1", b"\xffd1", 1))
     start = provenance.origin("evaluate", {"init_ckpt": str(exp.best), **exp.args})
-    exp.json.write_text(provenance.describe(start, "test", exp.datarc, exp.file))
+    exp.json.write_text(provenance.describe(start, 0, "test", exp.datarc, exp.file))
     with pytest.raises(
         Refused, match=r"test_predict\.txt, line 1: '\ufffdd1\S+ is not in the corpus's test split\.$"
     ):
@@ -183,13 +183,13 @@ def test_a_failed_write_leaves_the_old_zip_and_nothing_else(
         with monkeypatch.context() as patched:
             patched.setattr(*target, full)
             with pytest.raises(Refused) as refused:
-                submit("--ks", exp.folder)
+                submit("--ks", exp.folder, "--overwrite")
         assert str(refused.value) == f"{archive}: cannot be written (No space left on device)."
         assert [path.name for path in archive.parent.iterdir()] == ["predict.zip"]
         assert archive.read_bytes() == before
     shutil.rmtree(archive.parent)
     archive.parent.write_text("a file")
-    with pytest.raises(Refused, match=r"/out/predict\.zip: cannot be written \(File exists\)\.$"):
+    with pytest.raises(Refused, match=r"/out: cannot be made a folder \(File exists\): name another\.$"):
         submit("--ks", exp.folder)
 
 

@@ -150,7 +150,7 @@ def test_five_folds_are_scored_and_averaged(experiment: Any, submit: Any, tmp_pa
     assert printed[6].split() == f"ER mean of five folds 80 {100 * share:.2f} %".split()
     assert printed[8] == "will be scored: ER"
     assert set(members(tmp_path / "out" / "predict.zip")) == {exp.member for exp in folds}
-    assert submit("--er", *(exp.folder for exp in folds[:4]))[6:8] == [
+    assert submit("--er", *(exp.folder for exp in folds[:4]), "--overwrite")[6:8] == [
         "will be scored: nothing",
         "ER will not be scored: it needs five folds, fold3 missing",
     ]
@@ -218,6 +218,9 @@ def test_the_zip_depends_on_the_predictions_alone(experiment: Any, submit: Any, 
     submit("--ks", ks.folder, "--ic", ic.folder)
     first = archive.read_bytes()
     os.utime(ks.file, (10**9, 10**9))
-    submit("--ic", ic.folder, "--ks", ks.folder)
+    with pytest.raises(Refused, match=r"predict.zip: is there already: name another, or give --overwrite"):
+        submit("--ic", ic.folder)
+    assert archive.read_bytes() == first
+    submit("--ic", ic.folder, "--ks", ks.folder, "--overwrite")
     assert archive.read_bytes() == first
     assert [path.name for path in archive.parent.iterdir()] == ["predict.zip"]
