@@ -141,10 +141,6 @@ class Section(dict[str, Any]):
             )
         return int(value)
 
-    def positive(self, key: str) -> float:
-        """The number under ``key``; InputError unless it is above 0."""
-        return positive(f"{self.name}.{key}", self[key])
-
 
 def runner_section(config: dict[str, Any]) -> Section:
     """The section `runner`; numbers of steps become integers, also in ``config``.
