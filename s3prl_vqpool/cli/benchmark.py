@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -18,23 +19,22 @@ if TYPE_CHECKING:
     from ..tables.stores import Task
     from ..tables.table import Table
 
-HELP = "Make a table of the paper from stores of features (vqpool extract)."
+HELP = "Compute a table of the paper from stores of features (vqpool extract)."
 EXAMPLE = "vqpool benchmark nearest --store feats_ks feats_sid feats_ic feats_er --output results"
 WHEN_STOPPED = "the same command starts again; with --protocol superb it continues"
 NEAREST = (
-    "Table 1: a test utterance takes the label of its nearest training utterance by angle; test accuracy of every "
-    "pooling that is not learned. Training statistics are those of the training split; VQ-SIF's a is chosen on dev; "
-    "ER is the mean over its five folds. Writes nearest.csv, nearest.md and nearest.json."
+    "Table 1: test accuracy of every pooling that is not learned, by nearest neighbour. A test utterance takes "
+    "the label of its nearest training utterance by angle. Statistics come from the training split. VQ-SIF's a is "
+    "chosen on dev. ER is the mean over its five folds. Writes nearest.csv, nearest.md and nearest.json."
 )
 
-
 SUPERVISED = (
-    "Table 2: test accuracy of heads on frozen features. --protocol paper: one linear layer on vectors pooled from the "
-    "mean over layers, Adam, each task's batch, rate and epochs as published, also with poolings that are learned with "
-    "it. --protocol superb: SUPERB's head on stored vectors of every layer, trained as vqpool train does, with the "
-    "default config of each task; its heads stay below --output, and the same command continues them. Dev chooses the "
-    "epoch or step, the rate and VQ-SIF's a; ER is the mean over its five folds. Writes supervised_PROTOCOL.csv, .md "
-    "and .json."
+    "Table 2: test accuracy of heads on frozen features. --protocol paper trains one linear layer on vectors "
+    "pooled from the mean over layers, with Adam and the published batch size, rate and epochs of each task; "
+    "learned poolings are trained with it. --protocol superb trains SUPERB's head on the stored vectors of every "
+    "layer, as vqpool train does, with the default config of each task. It keeps the heads below --output, and "
+    "the same command continues them. Dev chooses the epoch or step, the rate and VQ-SIF's a. ER is the mean over "
+    "its five folds. Writes supervised_PROTOCOL.csv, .md and .json."
 )
 SUPERVISED_EXAMPLE = (
     "vqpool benchmark supervised --store feats_ks feats_sid feats_ic feats_er --output results\n"
@@ -51,29 +51,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--poolings",
         nargs="+",
         metavar="NAME",
-        help="default: all that are not learned and that the stores allow",
+        help="poolings of the table (default: all that are not learned and that the stores allow)",
     )
     nearest.set_defaults(make=_nearest)
     supervised = _table(
         tables, "supervised", "Table 2: heads trained on frozen features", SUPERVISED, SUPERVISED_EXAMPLE
     )
     supervised.add_argument(
-        "--protocol", choices=("paper", "superb"), default="paper", help="(default: %(default)s)"
+        "--protocol",
+        choices=("paper", "superb"),
+        default="paper",
+        help="how heads are trained (default: %(default)s)",
     )
     supervised.add_argument(
-        "--poolings", nargs="+", metavar="NAME", help="default: all that the stores allow"
+        "--poolings",
+        nargs="+",
+        metavar="NAME",
+        help="poolings of the table (default: all that the stores allow)",
     )
     supervised.add_argument(
-        "--lr", nargs="+", type=float, metavar="RATE", help="dev chooses one (default: the task's own)"
+        "--lr",
+        nargs="+",
+        type=float,
+        metavar="RATE",
+        help="learning rates; dev chooses one (default: the task's own)",
     )
     supervised.add_argument(
-        "--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="(default: 0 1 2)"
+        "--seeds",
+        nargs="+",
+        type=int,
+        default=[0, 1, 2],
+        metavar="SEED",
+        help="seeds to average over (default: 0 1 2)",
     )
     supervised.add_argument(
         "-o",
         "--override",
         metavar="OVERRIDE",
-        help="with --protocol superb, for every task: as run_downstream.py's -o, config.* only",
+        help="for --protocol superb: changes the config of every task, like run_downstream.py's -o; config.* only",
     )
     supervised.set_defaults(make=_supervised)
 
@@ -84,23 +99,30 @@ def _table(
     parser = tables.add_parser(
         name,
         help=help,
-        description=description,
+        description=textwrap.fill(description, 100),
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--store", type=Path, nargs="+", required=True, metavar="FOLDER", help="one per task, of one upstream"
+        "--store",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FOLDER",
+        help="one store for each task, all of one upstream",
     )
     parser.add_argument(
-        "--reference", choices=("paper",), help="add the published figures, which are of other corpora"
+        "--reference",
+        choices=("paper",),
+        help="add the published figures, which were measured on other corpora",
     )
     parser.add_argument(
         "--layers",
         action="store_true",
-        help="also every single layer, of the poolings whose vectors are stored",
+        help="add every single layer, for the poolings whose vectors are stored",
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where the table goes")
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="folder for the table")
     add_overwrite(parser)
     return parser
 

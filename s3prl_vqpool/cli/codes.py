@@ -12,9 +12,9 @@ from typing import Any
 from .options import add_checkpoint, add_device, add_model_config, add_overwrite, add_upstream
 
 HELP = (
-    "Print the codes of audio files as JSON lines, or store them by OUT's name: .jsonl, .npz (arrays FILE.codes, "
-    "FILE.start and FILE.end) or .ark (Kaldi's, needs kaldiio: columns start, end, codes). Times are in seconds; each "
-    "file is computed by itself."
+    "Print the codes of audio files as JSON lines, or write them to a file. The name of the file decides its format: "
+    ".jsonl, .npz (arrays FILE.codes, FILE.start and FILE.end) or .ark (Kaldi's, needs kaldiio: columns start, end, "
+    "codes). Times are in seconds. Each file is computed separately."
 )
 EXAMPLE = "vqpool codes one.wav two.flac -u wav2vec2_vq --collapse --output units.jsonl"
 SUFFIXES = (".jsonl", ".npz", ".ark")
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", metavar="OUT", type=Path, help=f"file to write: {', '.join(SUFFIXES)} (default: print)"
     )
     add_overwrite(parser)
-    parser.add_argument("--collapse", action="store_true", help="one entry per run of equal codes")
+    parser.add_argument("--collapse", action="store_true", help="join neighbouring frames with equal codes")
     add_device(parser)
 
 

@@ -10,14 +10,17 @@ from ..files import asked_for
 from .options import add_overwrite
 
 HELP = (
-    "Convert a wav2vec 2.0 or vq-wav2vec checkpoint, without fairseq, to S3PRL's converted format (.pt) or to "
-    "safetensors with a JSON file of the configuration beside it, by OUT's name. All of them work as -k."
+    "Convert a wav2vec 2.0 or vq-wav2vec checkpoint without fairseq. The name of OUT decides the format: .pt or "
+    ".ckpt for S3PRL's converted format, or .safetensors, with a JSON file of the configuration beside it. All of "
+    "them work as -k."
 )
 EXAMPLE = "vqpool convert wav2vec_small.pt --output wav2vec_small.safetensors"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", type=Path, metavar="IN", help="fairseq's file, or one that S3PRL converted")
+    parser.add_argument(
+        "input", type=Path, metavar="IN", help="a file of fairseq, or one that S3PRL converted"
+    )
     parser.add_argument(
         "--output", type=Path, metavar="OUT", required=True, help="file to write: .pt, .ckpt or .safetensors"
     )

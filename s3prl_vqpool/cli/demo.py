@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("demo"),
         metavar="FOLDER",
-        help="for corpus and experiments (default: %(default)s)",
+        help="folder for the corpus and the experiments (default: %(default)s)",
     )
     add_upstream(parser, "an upstream with codes: vqpool list upstreams", default="wav2vec2_vq_tiny")
 

@@ -11,7 +11,7 @@ from importlib import metadata
 from ..errors import InputError, one_line
 from ..runner import compat, plugin
 
-HELP = "Say what is installed, what compat repaired, what is registered, and whether corpora are complete."
+HELP = "Say what is installed, what was repaired, what is registered, and whether corpora are complete."
 EXAMPLE = "vqpool doctor --ks speech_commands_v0.01 speech_commands_test_set_v0.01 --sid VoxCeleb1 split.txt"
 
 NEEDED = (

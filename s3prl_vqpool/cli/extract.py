@@ -11,8 +11,8 @@ from pathlib import Path
 from .options import add_checkpoint, add_device, add_model_config, add_upstream
 
 HELP = (
-    "Run the upstream once over every utterance of a downstream's corpus, and keep codes and pooled vectors of "
-    "every layer. Killed or interrupted, the same command continues. Several processes: torchrun "
+    "Run the upstream once over every utterance of a downstream's corpus, and keep the codes and the pooled vectors of "
+    "every layer. After a kill or an interruption the same command continues. Several processes: torchrun "
     "--nproc_per_node N -m s3prl_vqpool extract ..."
 )
 EXAMPLE = "vqpool extract -u wav2vec2_vq -d vqpool_ks -c my.yaml --store feats/ --poolings VQ-LP mean"
@@ -25,19 +25,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_upstream(parser, "an upstream with codes: vqpool list upstreams")
     add_checkpoint(parser)
     add_model_config(parser)
-    parser.add_argument("-d", "--downstream", required=True, help="whose corpus: vqpool list downstreams")
+    parser.add_argument(
+        "-d",
+        "--downstream",
+        required=True,
+        help="the downstream whose corpus is read: vqpool list downstreams",
+    )
     parser.add_argument("-c", "--config", help="the downstream's config (default: its own)")
     parser.add_argument(
-        "-o", "--override", metavar="OVERRIDE", help="as run_downstream.py's -o, config.* only"
+        "-o",
+        "--override",
+        metavar="OVERRIDE",
+        help="changes the config, like run_downstream.py's -o; config.* only",
     )
-    parser.add_argument("--store", type=Path, required=True, metavar="FOLDER", help="where the features go")
+    parser.add_argument("--store", type=Path, required=True, metavar="FOLDER", help="folder for the features")
     parser.add_argument(
-        "--poolings", nargs="+", default=POOLINGS, metavar="NAME", help=f"default: {' '.join(POOLINGS)}"
+        "--poolings",
+        nargs="+",
+        default=POOLINGS,
+        metavar="NAME",
+        help=f"poolings to store (default: {' '.join(POOLINGS)})",
     )
-    parser.add_argument("--frames", action="store_true", help="keep the frames too, averaged over layers")
+    parser.add_argument("--frames", action="store_true", help="also keep the frames, averaged over layers")
     add_device(parser)
     parser.add_argument(
-        "--dtype", choices=("float16", "float32"), default="float32", help="(default: %(default)s)"
+        "--dtype",
+        choices=("float16", "float32"),
+        default="float32",
+        help="dtype of stored vectors and frames (default: %(default)s)",
     )
 
 

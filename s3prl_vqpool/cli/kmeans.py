@@ -9,8 +9,8 @@ from pathlib import Path
 from .options import add_checkpoint, add_device, add_overwrite, add_upstream
 
 HELP = (
-    "Fit k-means codebooks on hidden states of an upstream of S3PRL. Writes OUT.yaml and OUT.safetensors; then: "
-    "run_downstream.py -u kmeans_vq -g OUT.yaml."
+    "Fit k-means codebooks on hidden states of an upstream of S3PRL. Writes OUT.yaml and OUT.safetensors. Use "
+    "them with run_downstream.py -u kmeans_vq -g OUT.yaml."
 )
 EXAMPLE = (
     "vqpool kmeans LibriSpeech/train-clean-100 --output hubert.yaml -u hubert -l 9 --entries 500 --groups 2"
@@ -19,20 +19,23 @@ EXAMPLE = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("speech", type=Path, help="folder of WAV, FLAC or Ogg files, searched recursively")
-    parser.add_argument("--output", type=Path, metavar="OUT", required=True, help="codebook.yaml to write")
+    parser.add_argument("--output", type=Path, metavar="OUT", required=True, help="YAML file to write")
     add_overwrite(parser)
     add_upstream(parser, "an upstream of S3PRL, as run_downstream.py's -u")
     add_checkpoint(parser)
     parser.add_argument(
-        "-l", "--layers", type=int, nargs="+", required=True, help="hidden states to take, 0 is the first"
+        "-l", "--layers", type=int, nargs="+", required=True, help="hidden states to fit on; 0 is the first"
     )
     parser.add_argument("--entries", type=int, required=True, help="entries of each codebook")
     parser.add_argument(
-        "--groups", type=int, default=1, help="codebooks per layer, over equal parts of its columns"
+        "--groups",
+        type=int,
+        default=1,
+        help="codebooks for each layer, each over an equal part of its columns (default: %(default)s)",
     )
     parser.add_argument("--frames", type=int, default=100_000, help="frames to fit on (default: %(default)s)")
     add_device(parser)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="seed of the fit (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ EXAMPLE = "vqpool list upstreams"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", choices=("upstreams", "downstreams", "poolings"))
+    parser.add_argument("kind", choices=("upstreams", "downstreams", "poolings"), help="what to list")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import textwrap
 
 from .. import __version__
 from ..errors import run_command
@@ -15,15 +16,15 @@ from .options import refuse_renamed
 VERBS = {
     "doctor": "say whether the main job can run here, and why not",
     "list": "list the upstreams, downstreams and poolings",
-    "synthesise": "make the embedded corpora",
-    "demo": "run the main job on them, VQ-LP beside mean",
-    "convert": "convert a checkpoint of fairseq, without fairseq",
-    "extract": "extract a corpus's features once into a store",
-    "store": "look at a store of features, or check it",
+    "synthesise": "synthesise small corpora",
+    "demo": "run the main job on synthesised speech, VQ-LP beside mean",
+    "convert": "convert a checkpoint of fairseq without fairseq",
+    "extract": "extract the features of a corpus once into a store",
+    "store": "show or check a store, or add poolings to it",
     "train": "train heads on a store, all learning rates and poolings at once",
     "kmeans": "fit codebooks on an upstream without a quantizer",
-    "codes": "print or store the codes of audio files",
-    "benchmark": "make a table of the paper from stores",
+    "codes": "print or write the codes of audio files",
+    "benchmark": "compute a table of the paper from stores",
     "submit": "check test predictions and zip them for the SUPERB leaderboard",
 }
 EXAMPLE = "vqpool doctor --ks speech_commands_v0.01 speech_commands_test_set_v0.01"
@@ -45,7 +46,7 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     """The parser of all verbs, with the options of the one that ``argv`` calls."""
     parser = argparse.ArgumentParser(
         prog="vqpool",
-        description="Vector-quantization pooling (arXiv 2304.03940) for S3PRL and SUPERB. "
+        description="Vector-quantization pooling (arXiv 2304.03940) for S3PRL and SUPERB.\n"
         "Training and evaluation are S3PRL's: run_downstream.py --help.",
         epilog=f"example:\n  {EXAMPLE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -58,7 +59,7 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
         )
         if name in argv[:1]:
             module = importlib.import_module(f".{name}", __package__)
-            verb.description, verb.epilog = module.HELP, f"example:\n  {module.EXAMPLE}"
+            verb.description, verb.epilog = textwrap.fill(module.HELP, 100), f"example:\n  {module.EXAMPLE}"
             module.add_arguments(verb)
             verb.set_defaults(run=module.run)
     return parser

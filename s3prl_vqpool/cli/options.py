@@ -39,14 +39,17 @@ def add_upstream(parser: argparse.ArgumentParser, which: str, default: str | Non
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     """Add ``-k/--checkpoint``, run_downstream.py's ``-k``."""
     parser.add_argument(
-        "-k", "--checkpoint", metavar="CKPT", help="the upstream's checkpoint, as run_downstream.py's -k"
+        "-k", "--checkpoint", metavar="CKPT", help="the upstream's checkpoint, like run_downstream.py's -k"
     )
 
 
 def add_model_config(parser: argparse.ArgumentParser) -> None:
     """Add ``-g/--model-config``, run_downstream.py's ``-g``."""
     parser.add_argument(
-        "-g", "--model-config", metavar="FILE", help="the upstream's codebook.yaml, as run_downstream.py's -g"
+        "-g",
+        "--model-config",
+        metavar="FILE",
+        help="the upstream's codebook.yaml, like run_downstream.py's -g",
     )
 
 
@@ -69,4 +72,4 @@ def add_overwrite(parser: argparse.ArgumentParser) -> None:
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add ``--device``."""
-    parser.add_argument("--device", help="default: cuda where there is one, else cpu")
+    parser.add_argument("--device", help="cpu or cuda (default: cuda if there is one)")

@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from ..store import Store
 
 HELP = (
-    "Say what a store of features holds, check its bytes against the hashes that were written with them, or add the "
-    "vectors of further poolings to it, also of those that need training statistics (VQ-GP, VQ-BP, VQ-SIF)."
+    "Say what a store of features holds, check its files against their hashes, or add the vectors of more "
+    "poolings, also of those that need training statistics (VQ-GP, VQ-BP, VQ-SIF)."
 )
 EXAMPLE = "vqpool store add-pooling feats/ VQ-BP VQ-GP"
 WHEN_STOPPED = "what is done is kept; the same command continues"
 
 ACTIONS = {
-    "info": "say what it holds",
-    "verify": "check its bytes",
-    "add-pooling": "add vectors: from stored frames where the upstream has one layer, else the upstream runs again; "
-    "killed or interrupted, the same command continues",
+    "info": "say what the store holds",
+    "verify": "check the files against their hashes",
+    "add-pooling": "add vectors of more poolings. If the upstream has one layer, stored frames are used; otherwise the "
+    "upstream runs again. After a kill or an interruption the same command continues",
 }
 
 
@@ -31,9 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, text in ACTIONS.items():
         action = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
-        action.add_argument("store", type=Path, metavar="FOLDER", help="what vqpool extract --store wrote")
+        action.add_argument("store", type=Path, metavar="FOLDER", help="a store that vqpool extract wrote")
         if name == "add-pooling":
-            action.add_argument("names", nargs="+", metavar="NAME", help="poolings with a weight per frame")
+            action.add_argument(
+                "names", nargs="+", metavar="NAME", help="poolings that have a weight for each frame"
+            )
             add_option(action)
 
 

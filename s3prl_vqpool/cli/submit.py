@@ -14,8 +14,8 @@ from ..runner.submission import Predictions
 from .options import add_overwrite
 
 HELP = (
-    "Check the test predictions of experiments and zip them for the SUPERB leaderboard. Only what "
-    "`run_downstream.py -m evaluate -e EXPDIR/dev-best.ckpt` wrote counts."
+    "Check the test predictions of experiments and zip them for the SUPERB leaderboard. Only predictions that "
+    "run_downstream.py -m evaluate -e EXPDIR/dev-best.ckpt wrote are accepted."
 )
 EXAMPLE = "vqpool submit --ks exp1 --er fold1 fold2 fold3 fold4 fold5 --output submission/"
 
@@ -27,9 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for task in ("ks", "sid", "ic"):
         parser.add_argument(f"--{task}", type=Path, metavar="EXPDIR", help=f"experiment of -d vqpool_{task}")
     parser.add_argument(
-        "--er", type=Path, nargs="+", metavar="EXPDIR", help="experiments of -d vqpool_er, one per fold"
+        "--er", type=Path, nargs="+", metavar="EXPDIR", help="experiments of -d vqpool_er, one for each fold"
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where predict.zip goes")
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="folder for predict.zip")
     add_overwrite(parser)
 
 

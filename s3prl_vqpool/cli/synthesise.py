@@ -7,18 +7,29 @@ from pathlib import Path
 
 from ..corpora import synthetic
 
-HELP = "Synthesise small corpora with espeak-ng, laid out exactly as the four that SUPERB uses."
+HELP = "Synthesise small corpora with espeak-ng, in the layout of the four corpora that SUPERB uses."
 TASKS = ("ks", "sid", "ic", "er")
 EXAMPLE = "vqpool synthesise --output demo/corpora --tasks ks er"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, metavar="FOLDER", required=True, help="folder for the corpora")
     parser.add_argument(
-        "--output", type=Path, metavar="FOLDER", required=True, help="folder to lay them out in"
+        "--tasks",
+        nargs="+",
+        choices=TASKS,
+        default=list(TASKS),
+        help="tasks whose corpora are made (default: all)",
     )
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--size", choices=list(synthetic.SIZES), default="default")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--size",
+        choices=list(synthetic.SIZES),
+        default="default",
+        help="small is for tests (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the voices and words (default: %(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from ..trainer.batched import Run
 
 HELP = (
-    "Train SUPERB's head on stored vectors, for every pooling and learning rate at once. EXP/POOLING/lr=RATE is an "
-    "experiment of S3PRL's: run_downstream.py evaluates its dev-best.ckpt from audio, and can resume it. Killed or "
-    "interrupted, the same command continues."
+    "Train SUPERB's head on stored vectors, for every pooling and learning rate at once. EXP/POOLING/lr=RATE is "
+    "an experiment of S3PRL's runner: run_downstream.py evaluates its dev-best.ckpt from audio, and can resume "
+    "it. After a kill or an interruption the same command continues."
 )
 EXAMPLE = (
     "vqpool train -d vqpool_ks --store feats/ --poolings VQ-LP mean --lr 1e-1 1e-2 1e-3 1e-4 1e-5 -p exp/"
@@ -21,18 +21,36 @@ WHEN_STOPPED = "what is done is kept; the same command continues"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-d", "--downstream", required=True, help="that the store was extracted for")
-    parser.add_argument("--store", type=Path, required=True, metavar="FOLDER", help="from vqpool extract")
-    parser.add_argument("--poolings", nargs="+", metavar="NAME", help="default: the config's")
-    parser.add_argument("--lr", nargs="+", type=float, metavar="RATE", help="default: the config's")
-    parser.add_argument("-p", "--expdir", type=Path, required=True, metavar="EXP", help="where the runs go")
+    parser.add_argument(
+        "-d", "--downstream", required=True, help="the downstream that the store was extracted for"
+    )
+    parser.add_argument(
+        "--store", type=Path, required=True, metavar="FOLDER", help="a store that vqpool extract wrote"
+    )
+    parser.add_argument(
+        "--poolings", nargs="+", metavar="NAME", help="poolings to train (default: the config's)"
+    )
+    parser.add_argument(
+        "--lr", nargs="+", type=float, metavar="RATE", help="learning rates (default: the config's)"
+    )
+    parser.add_argument(
+        "-p", "--expdir", type=Path, required=True, metavar="EXP", help="folder for the experiments"
+    )
     parser.add_argument(
         "-c", "--config", help="the downstream's config (default: its own, with the store's corpus)"
     )
     parser.add_argument(
-        "-o", "--override", metavar="OVERRIDE", help="as run_downstream.py's -o, config.* only"
+        "-o",
+        "--override",
+        metavar="OVERRIDE",
+        help="changes the config, like run_downstream.py's -o; config.* only",
     )
-    parser.add_argument("--seed", type=int, default=1337, help="(default: %(default)s)")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=1337,
+        help="seed of the initial parameters and of the order (default: %(default)s)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
