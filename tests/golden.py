@@ -8,7 +8,9 @@ import pytest
 import safetensors.torch
 from torch import Tensor
 
-CHECKPOINTS = Path(__file__).resolve().parents[2] / "shared" / "golden" / "checkpoints"
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+CHECKPOINTS = SHARED / "golden" / "checkpoints"
+CASES = SHARED / "cases" / "checkpoints"
 
 needed = pytest.mark.skipif(not CHECKPOINTS.is_dir(), reason=f"no golden files: {CHECKPOINTS} is absent")
 

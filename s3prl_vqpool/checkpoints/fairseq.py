@@ -10,7 +10,7 @@ import ast
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from torch import Tensor
 from ..errors import InputError
 from ..files import whole, write_text
 from . import torch_files
-from .unpickler import Malformed, Record, plain
+from .unpickler import MODEL, Malformed, Name, Record, named_in, plain, refused
+from .weights import require_finite
 
 #: What S3PRL's converted checkpoints hold.
 KEYS = ("task_cfg", "model_cfg", "model_weight")
@@ -30,6 +31,9 @@ KEYS = ("task_cfg", "model_cfg", "model_weight")
 LAYERS = ("conv_feature_layers", "conv_aggregator_layers")
 #: Those, and the others that S3PRL evaluates: of multires_hubert, and of its attention.
 EVALUATED = (*LAYERS, "override_encoder_layers", "xformers_att_config")
+_TEMPERATURES = ("latent_temp", "vq_temp")
+#: Where fairseq's fine-tuned models keep the pre-trained one.
+_WITHIN = "w2v_encoder.w2v_model."
 _WHOLE_NUMBERS = re.compile(r"(\[[0-9, ]*\])?")
 MOST_LAYERS = 64
 _LONGEST_LAYERS = 2000
@@ -37,7 +41,10 @@ _LONGEST_LAYERS = 2000
 
 @dataclass(frozen=True)
 class Converted:
-    """What S3PRL's `load_converted_model` expects of a file: plain configs, and the model's `state_dict`."""
+    """What S3PRL's `load_converted_model` expects of a file: configs, and the model's `state_dict`.
+
+    Values of a config are plain, or a `Name` where the file has an object of that class.
+    """
 
     task_cfg: dict[str, Any]
     model_cfg: dict[str, Any]
@@ -47,20 +54,24 @@ class Converted:
 def load(path: str | Path) -> Converted:
     """A checkpoint as fairseq wrote it, as S3PRL converted it, or as `save` wrote it.
 
+    Of a file only configs and weights are used; whatever else it holds is passed over, of whatever class.
+
     Raises:
-        InputError: it is something else, damaged, or wants to import what no checkpoint needs.
+        InputError: it is something else, damaged, its weights are not finite, or what is used of it is of a
+            class that checkpoints do not need.
     """
     path = Path(path)
     if path.suffix == ".safetensors":
         return _checked(path, *_load_safetensors(path))
     content = torch_files.read(path)
+    _require_plain(path, content)
     if not isinstance(content, dict):
         raise InputError(f"{path}: not a checkpoint of fairseq or S3PRL, it holds no dict.")
     try:
         task, model, weights = _configs(path, content)
     except (Malformed, RecursionError) as error:
         raise InputError(f"{path}: its config cannot be read ({error}).") from error
-    return _checked(path, task, model, weights)
+    return _checked(path, *_unwrapped(task, model, weights))
 
 
 def check(path: str | Path) -> None:
@@ -69,7 +80,7 @@ def check(path: str | Path) -> None:
     S3PRL unpickles it, and evaluates what its config says of layers, wherever each upstream keeps that.
     """
     try:
-        for name, value in _evaluated(torch_files.read(path)):
+        for name, value in _evaluated(torch_files.read(path, MODEL)):
             if not _is_harmless(path, name, value):
                 seen = " ".join(str(value)[:80].split()) if isinstance(value, str) else type(value).__name__
                 raise InputError(f"{path}: refused, {name} is {seen!r}, which S3PRL would evaluate.")
@@ -87,7 +98,7 @@ def _evaluated(content: Any) -> Iterator[tuple[str, Any]]:
             continue
         seen.add(id(value))
         if isinstance(value, Record):
-            waiting.append(value.attributes)
+            waiting.append(value.state)
         elif isinstance(value, (list, tuple)):
             waiting += value
         elif isinstance(value, dict):
@@ -114,6 +125,7 @@ def _configs(path: Path, content: dict[str, Any]) -> tuple[Any, Any, Any]:
         return plain(content["task_cfg"]), plain(content["model_cfg"]), content["model_weight"]
     if content.get("model") and content.get("cfg") is not None:
         cfg = plain(content["cfg"])
+        _require_plain(path, cfg)
         if isinstance(cfg, dict) and {"task", "model"} <= cfg.keys():
             return cfg["task"], cfg["model"], content["model"]
     elif content.get("model") and content.get("args") is not None:
@@ -126,27 +138,63 @@ def _configs(path: Path, content: dict[str, Any]) -> tuple[Any, Any, Any]:
     )
 
 
+def _unwrapped(task: Any, model: Any, weights: Any) -> tuple[Any, Any, Any]:
+    """The pre-trained model where DistributedDataParallel or a fine-tuned model is around it, quantizer included."""
+    if not isinstance(weights, dict) or not weights or not all(isinstance(name, str) for name in weights):
+        return task, model, weights
+    if all(name.startswith("module.") for name in weights):
+        weights = {name.removeprefix("module."): weight for name, weight in weights.items()}
+    inner = {
+        name.removeprefix(_WITHIN): weight for name, weight in weights.items() if name.startswith(_WITHIN)
+    }
+    if "quantizer.vars" not in inner:
+        return task, model, weights
+    before = model.get("w2v_args") if isinstance(model, dict) else None
+    if not isinstance(before, dict):
+        return task, model, inner
+    nested = isinstance(before.get("task"), dict) and isinstance(
+        before.get("model"), dict
+    )  # else fairseq's `args`
+    return (before["task"], before["model"], inner) if nested else (before, before, inner)
+
+
 def _checked(path: Path, task: Any, model: Any, weights: Any) -> Converted:
+    _require_plain(path, weights)
     if not (isinstance(weights, dict) and all(isinstance(name, str) for name in weights)):
         raise InputError(f"{path}: its weights are not a dict of tensors.")
+    for weight in weights.values():
+        _require_plain(path, weight)
     if not all(isinstance(weight, Tensor) for weight in weights.values()):
         raise InputError(f"{path}: its weights are not a dict of tensors.")
+    require_finite(weights, str(path))
     return Converted(_config(path, task), _config(path, model), weights)
 
 
+def _require_plain(path: Path, value: Any) -> None:
+    name = named_in(value)
+    if name is not None:
+        raise InputError(f"{path}: {refused(name)}")
+
+
 def _config(path: Path, config: Any) -> dict[str, Any]:
-    """Plain values by name, without interpolations that fairseq would have resolved; layers made literal."""
+    """Values by name, without interpolations that fairseq would have resolved; layers made literal.
+
+    An object of a class becomes that class's `Name`: `models.build` refuses it where it is used.
+    """
+    _require_plain(path, config)
     if not isinstance(config, dict):
         raise InputError(f"{path}: its config is not a dict.")
     kept = {
-        str(name): value
+        str(name): named_in(value) or value
         for name, value in config.items()
-        if not (isinstance(value, str) and "${" in value) and _is_plain(value)
+        if not (isinstance(value, str) and "${" in value) and (named_in(value) or _is_plain(value))
     }
+    for name in (*LAYERS, *_TEMPERATURES):
+        _require_plain(path, kept.get(name))
     for name in LAYERS:
         if name in kept:
             kept[name] = repr(layers(path, name, kept[name]))
-    for name in ("latent_temp", "vq_temp"):
+    for name in _TEMPERATURES:
         if name in kept:
             kept[name] = _temperature(path, name, kept[name])
     return kept
@@ -228,6 +276,9 @@ def save(checkpoint: Converted, path: str | Path) -> list[Path]:
     Each file appears whole or not at all. Returns the files' paths.
     """
     path = Path(path)
+    checkpoint = replace(
+        checkpoint, task_cfg=_plain_only(checkpoint.task_cfg), model_cfg=_plain_only(checkpoint.model_cfg)
+    )
     with whole(path) as temporary:
         if path.suffix != ".safetensors":
             torch.save(vars(checkpoint), temporary)
@@ -239,3 +290,7 @@ def save(checkpoint: Converted, path: str | Path) -> list[Path]:
         safetensors.torch.save_file(weights, temporary)
         write_text(described, json.dumps(configs, indent=1) + "\n")
         return [path, described]
+
+
+def _plain_only(config: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if not isinstance(value, Name)}

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..errors import InputError
 from .fairseq import Converted
+from .unpickler import Name, refused
 
 #: A float32 model has twice the bytes of a float16 checkpoint; one of more than these many times has a wrong config.
 _TIMES = 4
@@ -27,7 +28,8 @@ def build(
     Fields that S3PRL's config classes do not know are left out, as S3PRL does (`merge_with_parent`).
 
     Raises:
-        InputError: config and weights do not fit, or the config describes a far larger model than the weights.
+        InputError: config and weights do not fit, the config describes a far larger model than the weights, or a
+            field of it is an object of a class.
     """
     weights = checkpoint.model_weight
     stored = sum(weight.numel() * weight.element_size() for weight in weights.values())
@@ -36,6 +38,8 @@ def build(
             built = model(_fields(config, checkpoint.model_cfg))
         built.load_state_dict(weights)
         return built, _fields(task, checkpoint.task_cfg)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     except Exception as error:  # S3PRL's models raise all kinds for configs that cannot be
         reason = " ".join(str(error).split())[:200]
         raise InputError(
@@ -54,8 +58,11 @@ def from_memory(constructor: FunctionType, checkpoint: Callable[[str], tuple[nn.
 
 
 def _fields(kind: type, values: dict[str, Any]) -> Any:
-    known = {field.name for field in dataclasses.fields(kind)}
-    return kind(**{name: value for name, value in values.items() if name in known})
+    known = {field.name for field in dataclasses.fields(kind)} & values.keys()
+    for name in sorted(known):
+        if isinstance(values[name], Name):
+            raise refused(values[name])
+    return kind(**{name: values[name] for name in values if name in known})
 
 
 class _Allocations(TorchDispatchMode):

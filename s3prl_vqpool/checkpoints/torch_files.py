@@ -10,7 +10,7 @@ import errno
 import io
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,21 +18,22 @@ import torch
 from torch import Tensor
 
 from ..errors import DamagedCheckpoint, InputError, UnreadableFile
-from .unpickler import Machine, Malformed, Name, most_pickled
+from .unpickler import Malformed, Name, Unpickler, most_pickled
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _STORAGES = {
-    "FloatStorage": torch.float32,
-    "DoubleStorage": torch.float64,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ShortStorage": torch.int16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
+    Name("torch", "FloatStorage"): torch.float32,
+    Name("torch", "DoubleStorage"): torch.float64,
+    Name("torch", "HalfStorage"): torch.float16,
+    Name("torch", "BFloat16Storage"): torch.bfloat16,
+    Name("torch", "LongStorage"): torch.int64,
+    Name("torch", "IntStorage"): torch.int32,
+    Name("torch", "ShortStorage"): torch.int16,
+    Name("torch", "CharStorage"): torch.int8,
+    Name("torch", "ByteStorage"): torch.uint8,
+    Name("torch", "BoolStorage"): torch.bool,
 }
+Only = Mapping[str, tuple[str, ...]] | None
 #: What zipfile, struct and torch raise for bytes that do not hold together.
 _DAMAGE = (
     *(ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError),
@@ -40,13 +41,17 @@ _DAMAGE = (
 )
 
 
-def read(path: str | Path) -> Any:
-    """What a file of `torch.save` holds, as `Machine.run` gives it; tensors are copy-on-write views of the file.
+def read(path: str | Path, only: Only = None) -> Any:
+    """What a file of `torch.save` holds, as `Unpickler.load` gives it; tensors are copy-on-write views of the file.
+
+    Args:
+        path: the file; only what is used of its tensors is read into memory.
+        only: classes that it may name, per module; None for any, whose objects become `Record`.
 
     Raises:
-        DamagedCheckpoint: truncated, or something else than such a file.
+        DamagedCheckpoint: truncated, or not such a file.
         UnreadableFile: the system does not let us read it.
-        InputError: no such file, or it names a class that checkpoints have no need of; nothing of it is run.
+        InputError: no such file, or it names a class that ``only`` does not list; nothing of it is run.
     """
     path = Path(path)
     if not path.is_file():
@@ -56,8 +61,8 @@ def read(path: str | Path) -> Any:
         with open(path, "rb") as file:
             size = path.stat().st_size
             if is_zip(file):
-                return _zip(path, file, size)
-            return _legacy(path, file, size)
+                return _zip(path, file, size, only)
+            return _legacy(path, file, size, only)
     except InputError as error:
         raise type(error)(f"{path}: {error}") from error
     except _DAMAGE as error:
@@ -101,7 +106,7 @@ class Storages:
         return torch.empty(0, dtype=dtype).set_(part, 0, (count,), (1,))
 
 
-def _zip(path: Path, file: IO[bytes], size: int) -> Any:
+def _zip(path: Path, file: IO[bytes], size: int, only: Only) -> Any:
     with zipfile.ZipFile(file) as archive:
         _check_members(archive, file, size)
         by_name = {member.filename: member for member in archive.infolist()}
@@ -122,7 +127,7 @@ def _zip(path: Path, file: IO[bytes], size: int) -> Any:
         return mapped.view(_start(file, member), dtype, count)
 
     with open(path, "rb") as file:
-        return _machine(io.BytesIO(content), size, _once(storage)).run()
+        return _unpickler(io.BytesIO(content), size, _once(storage), only).load()
 
 
 def _check_members(archive: zipfile.ZipFile, file: IO[bytes], size: int) -> None:
@@ -131,7 +136,7 @@ def _check_members(archive: zipfile.ZipFile, file: IO[bytes], size: int) -> None
         raise Malformed("the members declare more bytes than the file has")
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
         raise Malformed("torch.save compresses nothing")
-    # torch's own reader must find what was checked here: it takes offsets as declared, and ignores names' case
+    # S3PRL lets torch read what was checked here, and torch takes offsets as declared and ignores names' case
     if min(member.header_offset for member in members) or archive.start_dir != _directory(file, size):
         raise Malformed("something before or behind the zip")
     if len({member.filename.lower() for member in members}) < len(members):
@@ -154,15 +159,6 @@ def _directory(file: IO[bytes], size: int) -> int:
     return int.from_bytes(record[48:56], "little")
 
 
-def check_zip(path: Path) -> None:
-    """DamagedCheckpoint for a zip that `read` would not take by its members: for readers other than `read`."""
-    try:
-        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
-            _check_members(archive, file, path.stat().st_size)
-    except _DAMAGE as error:
-        raise unread(path, error) from error
-
-
 def _start(file: IO[bytes], member: zipfile.ZipInfo) -> int:
     """Where a member's bytes begin: behind its local header (APPNOTE 4.3.7)."""
     file.seek(member.header_offset)
@@ -173,11 +169,11 @@ def _start(file: IO[bytes], member: zipfile.ZipInfo) -> int:
     return member.header_offset + 30 + name + extra
 
 
-def _legacy(path: Path, file: IO[bytes], size: int) -> Any:
+def _legacy(path: Path, file: IO[bytes], size: int, only: Only) -> Any:
     """torch's format before 1.6: magic, protocol, system, object, order of storages, then each one's bytes."""
 
     def pickled(persistent: Callable[[Any], Any]) -> Any:
-        return _machine(file, size, persistent).run()
+        return _unpickler(file, size, persistent, only).load()
 
     def refuse(identifier: Any) -> Any:
         raise Malformed("a storage outside the object")
@@ -196,7 +192,7 @@ def _legacy(path: Path, file: IO[bytes], size: int) -> Any:
             raise Malformed("a storage of two sizes")
         return torch.empty(0, dtype=dtype)
 
-    _machine(file, size, note, rebuild=lambda *_: None).run()
+    _unpickler(file, size, note, only, rebuild=lambda *_: None).load()
     order = pickled(refuse)
     if type(order) is not list:
         raise Malformed("no order of storages")
@@ -219,18 +215,23 @@ def _storage(identifier: Any) -> tuple[torch.dtype, str, int]:
         raise Malformed("no storage")
     if len(identifier) > 5 and identifier[5] is not None:
         raise Malformed("a view of a storage, as torch wrote before 0.4")
-    return _STORAGES[name.member], str(key), count
+    return _STORAGES[name], str(key), count
 
 
-def _machine(
-    file: IO[bytes], size: int, persistent: Callable[[Any], Any], rebuild: Callable[..., Any] | None = None
-) -> Machine:
-    functions = {
+def _unpickler(
+    file: IO[bytes],
+    size: int,
+    persistent: Callable[[Any], Any],
+    only: Only,
+    rebuild: Callable[..., Any] | None = None,
+) -> Unpickler:
+    functions: dict[str, Callable[..., Any] | None] = {
+        **dict.fromkeys(map(str, _STORAGES)),
         "torch._utils._rebuild_tensor_v2": rebuild or _rebuild,
         "torch._utils._rebuild_tensor": rebuild or _rebuild,
         "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
     }
-    return Machine(file, size, functions, {"torch": set(_STORAGES)}, persistent)
+    return Unpickler(file, size, functions, persistent, only)
 
 
 def _once(storage: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:

@@ -1,27 +1,26 @@
-"""A pickle machine that can only build plain data: no name in a file is ever imported, nothing is called.
+"""Pickles read as plain data: no name in a file is imported, and nothing is called but what the caller lists.
 
-The opcodes are parsed by the standard library's `pickletools`, which runs nothing. Classes on the list below
-become tokens and, when a file makes one, dicts, lists or the values they wrap; every other name, and every
-opcode that could call something else, is refused.
+Python's own machine does the reading (`pickle.Unpickler` in its pure form). What would import or call is replaced:
+a name becomes a `Name`, and an object of any class a `Record` of what the file says about it.
 """
 
 from __future__ import annotations
 
-import pickletools
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import IO, Any, cast
+import pickle
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import IO, Any, ClassVar
 
 from ..errors import InputError
 
 
 class Malformed(ValueError):
-    """Not a pickle, or one that does not hold together."""
+    """Not a pickle, or a damaged one."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Name:
-    """A module's member as a file names it; a token, nothing is imported."""
+    """A module's member as a file names it; nothing is imported."""
 
     module: str
     member: str
@@ -29,98 +28,55 @@ class Name:
     def __str__(self) -> str:
         return f"{self.module}.{self.member}"
 
+    def __call__(self, *arguments: Any) -> Any:
+        """What a pickle's call of this name gives: an empty dict, or a `Record`."""
+        if self == Name("collections", "OrderedDict") and not arguments:
+            return {}
+        return {} if self == Name("collections", "defaultdict") else Record(self)
 
-@dataclass(eq=False)
+
+@dataclass(eq=False, slots=True)
 class Record:
-    """An object of a listed class: its attributes, and nothing of its behaviour."""
+    """An object in a file: its class's name and the state that the file gives it, and nothing of its behaviour."""
 
     name: Name
-    attributes: dict[str, Any] = field(default_factory=dict)
+    state: Any = None
 
 
-_PLAIN = {
-    "dict",
-    "list",
-    "set",
-    "frozenset",
-    "tuple",
-    "int",
-    "long",
-    "float",
-    "bool",
-    "str",
-    "unicode",
-    "bytes",
-}
+#: Classes that stand for plain data; `plain` takes what they hold.
 _OMEGACONF = {
-    "omegaconf.dictconfig": {"DictConfig"},
-    "omegaconf.listconfig": {"ListConfig"},
-    "omegaconf.base": {"ContainerMetadata", "Metadata"},
-    "omegaconf.nodes": {
+    "omegaconf.dictconfig": ("DictConfig",),
+    "omegaconf.listconfig": ("ListConfig",),
+    "omegaconf.nodes": (
         *("AnyNode", "StringNode", "IntegerNode", "FloatNode", "BooleanNode", "EnumNode"),
         *("BytesNode", "PathNode", "ValueNode"),
-    },
+    ),
 }
-_RECORDS = {"argparse": {"Namespace"}, **_OMEGACONF}
-#: Everything that a file may name beside what the caller's `functions` and `storages` add.
-_NAMED: dict[str, set[str]] = {
-    **_RECORDS,
-    "builtins": _PLAIN,
-    "__builtin__": _PLAIN,
-    "typing": {"Any", "Union", "Optional", "Dict", "List", "Tuple"},
-    "collections": {"OrderedDict", "defaultdict"},
+#: What S3PRL's runner writes: `Args`, and the states of modules.
+EXPERIMENT: dict[str, tuple[str, ...]] = {
+    "argparse": ("Namespace",),
+    "collections": ("OrderedDict", "defaultdict"),
 }
-_LITERALS = {
-    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
-    *("STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES"),
-    *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE"),
+#: What fairseq and S3PRL write of models.
+MODEL: dict[str, tuple[str, ...]] = {
+    **EXPERIMENT,
+    **_OMEGACONF,
+    "omegaconf.base": ("ContainerMetadata", "Metadata"),
+    "typing": ("Any", "Union", "Optional", "Dict", "List", "Tuple"),
+    "builtins": ("dict", "list", "set", "frozenset", "tuple", "int", "float", "bool", "str", "bytes"),
+    "__builtin__": ("dict", "list", "set", "frozenset", "tuple", "int", "long", "float", "bool", "unicode"),
 }
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_EMPTY: dict[str, Callable[[], Any]] = {
-    "EMPTY_LIST": list,
-    "EMPTY_TUPLE": tuple,
-    "EMPTY_DICT": dict,
-    "EMPTY_SET": set,
-}
-_FILL = {"TUPLE": tuple, "LIST": list}
-_COPIED: dict[str, Callable[[Any], Any]] = {
-    "set": set,
-    "frozenset": frozenset,
-    "list": list,
-    "tuple": tuple,
-    "dict": dict,
-}
-_MARK = object()
 
-#: What may be a dict's key or in a set: hashing tuples in tuples in tuples overflows Python's stack.
-_KEYS = (str, int, float, bytes, type(None))
-#: An opcode makes some 200 bytes at most, so these many are of no weight in any file.
+#: An opcode makes some 200 bytes at most, so 200,000 of them are few for any file.
 _FREE_OPCODES = 200_000
 _FILE_BYTES_PER_OPCODE = 128
 _FREE_BYTES = 2**24
 _FILE_BYTES_PER_BYTE = 8
-_LONGEST_VALUE = 2**20
-
-
-class _Bounded:
-    """The reads that `pickletools` makes, none longer than a checkpoint's names, and not too many of them."""
-
-    def __init__(self, file: IO[bytes], size: int) -> None:
-        self.file, self.left = file, most_pickled(size)
-
-    def read(self, count: int) -> bytes:
-        if count > _LONGEST_VALUE:
-            raise Malformed("a value of more bytes than a checkpoint has any use for")
-        return self._counted(self.file.read(count))
-
-    def readline(self) -> bytes:
-        return self._counted(self.file.readline(_LONGEST_VALUE))
-
-    def _counted(self, found: bytes) -> bytes:
-        self.left -= len(found)
-        if self.left < 0:
-            raise Malformed("a longer pickle than a checkpoint of this size has")
-        return found
+#: Opcodes that checkpoints do not need: old ways to call, tables of the process, buffers outside the file.
+_REFUSED = (
+    *(pickle.PERSID, pickle.INST, pickle.OBJ, pickle.EXT1, pickle.EXT2, pickle.EXT4),
+    *(pickle.NEXT_BUFFER, pickle.READONLY_BUFFER, pickle.DUP),
+)
 
 
 def most_pickled(size: int) -> int:
@@ -128,218 +84,195 @@ def most_pickled(size: int) -> int:
     return max(_FREE_BYTES, size // _FILE_BYTES_PER_BYTE)
 
 
-class Machine:
-    """Runs one pickle of a file.
+class Unpickler(pickle._Unpickler):
+    """Reads one pickle of a file.
 
     Args:
         file: positioned at the pickle; left behind it.
-        size: of the whole file in bytes: it bounds the pickle's length and how many opcodes are run, so that a
-            file of one-byte opcodes does not grow into a hundred times its size.
-        functions: what may be called, by name: functions of plain data (the tensors' constructors).
-        members: names that may be mentioned beside those, per module (the storages' types).
+        size: of the whole file in bytes. It bounds the pickle's length and its number of opcodes, so that a file
+            of one-byte opcodes does not take a hundred times its size in memory.
+        functions: what the pickle may call, by name: functions of plain data (the tensors' constructors). None
+            stands beside a name that it may mention only.
         persistent: what stands for a persistent id (a storage).
+        only: names that the pickle may mention beside ``functions``, per module; None for any.
     """
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+        code: step for code, step in pickle._Unpickler.dispatch.items() if bytes([code]) not in _REFUSED
+    }
 
     def __init__(
         self,
         file: IO[bytes],
         size: int,
-        functions: dict[str, Callable[..., Any]],
-        members: dict[str, set[str]],
+        functions: dict[str, Callable[..., Any] | None],
         persistent: Callable[[Any], Any],
+        only: Mapping[str, tuple[str, ...]] | None,
     ) -> None:
-        self.file = _Bounded(file, size)
-        self.functions, self.members, self.persistent = functions, members, persistent
-        self.left = max(_FREE_OPCODES, size // _FILE_BYTES_PER_OPCODE)
-        self.stack: list[Any] = []
-        self.memo: dict[int, Any] = {}
+        super().__init__(file, encoding="latin1")
+        self.file, self.bytes_left = file, most_pickled(size)
+        self.opcodes = max(_FREE_OPCODES, size // _FILE_BYTES_PER_OPCODE)
+        self.functions, self.persistent, self.only = functions, persistent, only
 
-    def run(self) -> Any:
+    def load(self) -> Any:
         """What the pickle holds: plain data, `Record`, `Name`, and what ``functions`` give.
 
         Raises:
-            InputError: it names something that is not listed.
-            Malformed: it is damaged.
+            InputError: it names something that ``only`` does not list.
+            Malformed: it is damaged, or longer than the pickle of such a file.
         """
+        self.metastack: list[list[Any]] = []
+        self.stack: list[Any] = []
+        self.append = self.stack.append
         try:
-            for opcode, argument, _ in pickletools.genops(cast(IO[bytes], self.file)):
-                self.left -= 1
-                if self.left < 0:
-                    raise Malformed("more opcodes than a checkpoint of this size has")
-                if opcode.name == "STOP":
+            for _ in range(self.opcodes):
+                opcode = self.read(1)
+                if opcode == pickle.STOP:
                     return self.stack.pop()
-                self.step(opcode.name, argument)
+                self.dispatch[opcode[0]](self)
         except InputError:
             raise
-        except (
-            ValueError,
-            IndexError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            OverflowError,
-            EOFError,
-        ) as error:
+        except (ArithmeticError, AttributeError, EOFError, LookupError, TypeError, ValueError,
+                pickle.UnpicklingError) as error:  # fmt: skip
             raise Malformed(str(error)) from error
-        raise Malformed("no end")
+        raise Malformed("more opcodes than a checkpoint of this size has")
 
-    def step(self, name: str, argument: Any) -> None:
-        stack = self.stack
-        if name in _LITERALS:
-            stack.append(argument)
-        elif name in _CONSTANTS:
-            stack.append(_CONSTANTS[name])
-        elif name in _EMPTY:
-            stack.append(_EMPTY[name]())
-        elif name in ("PROTO", "FRAME"):
-            pass
-        elif name == "MARK":
-            stack.append(_MARK)
-        elif name == "POP":
-            stack.pop()
-        elif name in ("BINPUT", "LONG_BINPUT", "PUT"):
-            self.memo[argument] = stack[-1]
-        elif name == "MEMOIZE":
-            self.memo[len(self.memo)] = stack[-1]
-        elif name in ("BINGET", "LONG_BINGET", "GET"):
-            stack.append(self.memo[argument])
-        elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
-            count = int(name[-1])
-            stack[-count:] = [tuple(stack[-count:])]
-        elif name in _FILL:
-            stack.append(_FILL[name](self.since_mark()))
-        elif name == "FROZENSET":
-            stack.append(frozenset(_keys(self.since_mark())))
-        elif name == "DICT":
-            stack.append({})
-            self.set_items(self.since_mark(below=1))
-        elif name in ("APPEND", "APPENDS", "ADDITEMS"):
-            self.extend([stack.pop()] if name == "APPEND" else self.since_mark())
-        elif name in ("SETITEM", "SETITEMS"):
-            self.set_items([stack.pop(), stack.pop()][::-1] if name == "SETITEM" else self.since_mark())
-        elif name == "GLOBAL":
-            stack.append(self.named(*argument.split(" ", 1)))
-        elif name == "STACK_GLOBAL":
-            member, module = stack.pop(), stack.pop()
-            stack.append(self.named(module, member))
-        elif name == "BINPERSID":
-            stack.append(self.persistent(stack.pop()))
-        elif name == "REDUCE":
-            arguments = stack.pop()
-            stack.append(self.call(stack.pop(), arguments))
-        elif name == "NEWOBJ":
-            arguments = stack.pop()
-            stack.append(self.make(stack.pop(), arguments))
-        elif name == "BUILD":
-            state = stack.pop()
-            self.set_state(stack[-1], state)
-        else:
-            raise InputError(f"refused, it holds a pickle's opcode {name}, which no checkpoint needs.")
+    def read(self, count: int) -> bytes:
+        self.bytes_left -= count
+        if self.bytes_left < 0:
+            raise Malformed("a longer pickle than a checkpoint of this size has")
+        return self.file.read(count)
 
-    def since_mark(self, below: int = 0) -> list[Any]:
-        """Take what lies above the last mark (or, ``below`` the top, under it), and the mark."""
-        top = [self.stack.pop() for _ in range(below)]
-        place = len(self.stack) - 1
-        while self.stack[place] is not _MARK:
-            place -= 1
-            if place < 0:
-                raise Malformed("no mark")
-        items = self.stack[place + 1 :]
-        self.stack[place:] = top
+    def readline(self) -> bytes:
+        line = self.file.readline(self.bytes_left)
+        self.bytes_left -= len(line)
+        if not line.endswith(b"\n"):
+            raise Malformed("a line without an end")
+        return line
+
+    def find_class(self, module: Any, member: Any) -> Any:
+        if type(module) is not str or type(member) is not str:
+            raise Malformed("a name that is no string")
+        name = Name(module, member)
+        listed = self.only is None or member in self.only.get(module, ()) or str(name) in self.functions
+        if not listed:
+            raise refused(name)
+        return name
+
+    def persistent_load(self, identifier: Any) -> Any:
+        return self.persistent(identifier)
+
+    def pop_mark(self) -> list[Any]:
+        items, self.stack = self.stack, self.metastack.pop()
+        self.append = self.stack.append
         return items
 
-    def extend(self, items: list[Any]) -> None:
+    def load_frame(self) -> None:
+        self.read(8)  # a frame's length: its opcodes are read, and counted, like all others
+
+    def load_call(self) -> None:
+        arguments, name = self.stack.pop(), self.stack.pop()
+        if type(arguments) is not tuple or not isinstance(name, Name):
+            raise Malformed("a call of no function")
+        self.append((self.functions.get(str(name)) or name)(*arguments))
+
+    def load_newobj_ex(self) -> None:
+        self.stack.pop()  # keyword arguments
+        self.load_call()
+
+    def load_bytearray8(self) -> None:
+        self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
+
+    def load_build(self) -> None:
+        state, target = self.stack.pop(), self.stack[-1]
+        if isinstance(target, Record):
+            target.state = state
+        elif type(target) is not dict:  # a state_dict's `_metadata` is dropped
+            raise Malformed("a state for something that has none")
+
+    def load_append(self) -> None:
+        self._extend([self.stack.pop()])
+
+    def load_appends(self) -> None:
+        self._extend(self.pop_mark())
+
+    def _extend(self, items: list[Any]) -> None:
         target = self.stack[-1]
         if type(target) is list:
             target.extend(items)
         elif type(target) is set:
             target.update(_keys(items))
-        else:
+        elif not isinstance(target, Record):
             raise Malformed("items for something that has none")
 
-    def set_items(self, items: list[Any]) -> None:
+    def load_frozenset(self) -> None:
+        self.append(frozenset(_keys(self.pop_mark())))
+
+    def load_dict(self) -> None:
+        items = self.pop_mark()
+        self.append(dict(zip(_keys(items[::2]), items[1::2], strict=True)))
+
+    def load_setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._set([key, value])
+
+    def load_setitems(self) -> None:
+        self._set(self.pop_mark())
+
+    def _set(self, items: list[Any]) -> None:
         target = self.stack[-1]
-        if type(target) is not dict or len(items) % 2:
-            raise Malformed("entries for something that has none")
-        target.update(zip(_keys(items[::2]), items[1::2]))
-
-    def set_state(self, target: Any, state: Any) -> None:
-        """What BUILD does: attributes of a record; those of a dict (`state_dict()._metadata`) are dropped."""
         if type(target) is dict:
-            return
-        if not isinstance(target, Record):
-            raise Malformed("attributes for something that has none")
-        for part in state if type(state) is tuple else (state,):
-            if part is not None:
-                self.left -= len(part)
-                target.attributes.update({_text(key): value for key, value in part.items()})
+            target.update(zip(_keys(items[::2]), items[1::2], strict=True))
+        elif not isinstance(target, Record):
+            raise Malformed("entries for something that has none")
 
-    def named(self, module: Any, member: Any) -> Name:
-        name = Name(_text(module), _text(member))
-        listed = (
-            str(name) in self.functions
-            or name.member in _NAMED.get(name.module, ())
-            or name.member in self.members.get(name.module, ())
-        )
-        if not listed:
-            raise InputError(
-                f"refused, it asks to import {' '.join(str(name).split())[:200]}; "
-                "checkpoints may hold tensors and plain data only."
-            )
-        return name
-
-    def call(self, name: Any, arguments: Any) -> Any:
-        """What REDUCE gives: a listed function's value, or an empty or copied plain container."""
-        if not isinstance(name, Name) or type(arguments) is not tuple:
-            raise Malformed("a call of no function")
-        if str(name) in self.functions:
-            return self.functions[str(name)](*arguments)
-        if name.module == "collections":
-            return self.copied(dict, *arguments) if name.member == "OrderedDict" and arguments else {}
-        if name.module in ("builtins", "__builtin__") and name.member in _COPIED:
-            return self.copied(_COPIED[name.member], *arguments)
-        return self.make(name, arguments)
-
-    def copied(self, kind: Callable[[Any], Any], items: Any = ()) -> Any:
-        """``kind(items)``: an item costs what an opcode costs, and keys are those that `_keys` lets through."""
-        if type(items) not in (list, tuple, dict):
-            raise Malformed("a copy of something that has no items")
-        self.left -= len(items)
-        if kind is dict:
-            pairs = list(items.items() if type(items) is dict else items)
-            return dict(zip(_keys(key for key, _ in pairs), (value for _, value in pairs)))
-        return kind(_keys(items) if kind in (set, frozenset) else items)
-
-    def make(self, name: Any, arguments: Any) -> Any:
-        """What NEWOBJ gives: a listed class's `Record`, without attributes."""
-        if not isinstance(name, Name) or name.member not in _RECORDS.get(name.module, ()) or arguments != ():
-            if name == Name("collections", "OrderedDict") and arguments == ():
-                return {}
-            raise InputError(
-                f"refused, it asks to make {str(name)[:200]}; checkpoints hold tensors and plain data."
-            )
-        return Record(name)
+    dispatch |= {
+        pickle.FRAME[0]: load_frame,
+        pickle.REDUCE[0]: load_call,
+        pickle.NEWOBJ[0]: load_call,
+        pickle.NEWOBJ_EX[0]: load_newobj_ex,
+        pickle.BYTEARRAY8[0]: load_bytearray8,
+        pickle.BUILD[0]: load_build,
+        pickle.APPEND[0]: load_append,
+        pickle.APPENDS[0]: load_appends,
+        pickle.ADDITEMS[0]: load_appends,
+        pickle.FROZENSET[0]: load_frozenset,
+        pickle.DICT[0]: load_dict,
+        pickle.SETITEM[0]: load_setitem,
+        pickle.SETITEMS[0]: load_setitems,
+    }
 
 
 def _keys(items: Iterable[Any]) -> list[Any]:
+    """``items``, which may be a dict's keys or in a set: to hash tuples in tuples in tuples overflows C's stack."""
     found = list(items)
-    if not all(isinstance(item, _KEYS) for item in found):
-        raise Malformed("a key that is no name or number")
+    for item in found:
+        parts = item if type(item) is tuple else (item,)
+        if not all(isinstance(part, (str, int, float, bytes, type(None), Name, Record)) for part in parts):
+            raise Malformed("a key that is no name or number")
     return found
 
 
-def _text(value: Any) -> str:
-    """``value``, a string: to write out anything else can take more memory than any file."""
-    if type(value) is not str:
-        raise Malformed("a name that is no string")
-    return value
+def refused(name: Name) -> InputError:
+    """The error for a file with an object of a class that checkpoints do not need."""
+    shown = " ".join(str(name).split())[:200]
+    return InputError(
+        f"refused, it asks to import {shown}; checkpoints may hold tensors and plain data only."
+    )
+
+
+def named_in(value: Any) -> Name | None:
+    """The first class that a plain value, or a list in it, is of or mentions; None where it is plain data."""
+    if isinstance(value, (list, tuple)):
+        return next((name for name in map(named_in, value) if name), None)
+    return value.name if isinstance(value, Record) else value if isinstance(value, Name) else None
 
 
 def plain(value: Any) -> Any:
-    """``value`` with every record replaced by what it stands for: dicts, lists, numbers, strings.
+    """``value`` with dicts, lists, numbers and strings in place of the records that stand for them.
 
-    `argparse.Namespace` becomes a dict, OmegaConf's containers theirs, its nodes their values; unresolved
-    interpolations stay strings. Tensors and other leaves come back as they are.
+    `argparse.Namespace` becomes a dict, OmegaConf's containers theirs, its nodes their values; interpolations stay
+    strings that are not resolved. Tensors, and records of other classes, come back as they are.
     """
     return _Plain().of(value, 0)
 
@@ -354,7 +287,7 @@ class _Plain:
         if depth > 50:
             raise Malformed("nested more than 50 deep")
         if not isinstance(value, (dict, list, tuple, Record)):
-            return str(value) if isinstance(value, Name) else value
+            return value
         if id(value) not in self.done:
             self.done[id(value)] = None  # a container within itself ends here
             self.done[id(value)] = self.convert(value, depth + 1)
@@ -362,10 +295,12 @@ class _Plain:
 
     def convert(self, value: Any, depth: int) -> Any:
         if isinstance(value, Record):
-            attributes = value.attributes
-            if value.name.module == "argparse":
-                return self.of(attributes, depth)
-            return self.of(attributes.get("_content", attributes.get("_val")), depth)
+            state = value.state if type(value.state) is dict else {}
+            if value.name == Name("argparse", "Namespace"):
+                return self.of(state, depth)
+            if value.name.member in _OMEGACONF.get(value.name.module, ()):
+                return self.of(state.get("_content", state.get("_val")), depth)
+            return value
         if isinstance(value, dict):
             return {key: self.of(entry, depth) for key, entry in value.items()}
         return type(value)(self.of(entry, depth) for entry in value)

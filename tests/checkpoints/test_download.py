@@ -197,7 +197,7 @@ def test_checkpoint_that_runs_code_is_not_kept(server: Server, cache: Path, tmp_
         def __reduce__(self) -> tuple:
             return os.system, (f"touch {tmp_path / 'canary'}",)
 
-    torch.save({"model_weight": RunsCommand()}, tmp_path / "evil.pt")
+    torch.save({"model_weight": RunsCommand(), "model_cfg": {}, "task_cfg": {}}, tmp_path / "evil.pt")
     server.body = (tmp_path / "evil.pt").read_bytes()
     with pytest.raises(InputError, match=rf"it asks to import {os.system.__module__}\.system") as refusal:
         checkpoints.fetch(server.url)

@@ -17,8 +17,7 @@ import torch
 
 from s3prl_vqpool import checkpoints
 from s3prl_vqpool.checkpoints import fairseq, torch_files
-from s3prl_vqpool.checkpoints.experiment import DamagedCheckpoint
-from s3prl_vqpool.errors import InputError
+from s3prl_vqpool.errors import DamagedCheckpoint, InputError
 
 FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy format"])
 
@@ -187,15 +186,34 @@ def test_some_of_these_pickles_do_call_where_they_are_trusted(tmp_path: Path) ->
         assert canary.exists(), name
 
 
+USED: dict[str, Callable[[Exploit], dict]] = {
+    "a weight": lambda evil: {"model": {"a": evil}, "args": argparse.Namespace()},
+    "the weights": lambda evil: {"model": evil, "args": argparse.Namespace()},
+    "args": lambda evil: {"model": {"a": torch.zeros(2)}, "args": evil},
+    "layers": lambda evil: {"model": {"a": torch.zeros(2)}, "args": argparse.Namespace(conv_feature_layers=evil)},
+    "cfg": lambda evil: {"model": {"a": torch.zeros(2)}, "cfg": evil},
+    "cfg.model": lambda evil: {"model": {"a": torch.zeros(2)}, "cfg": {"model": evil, "task": {}}},
+}  # fmt: skip
+
+
 @FORMATS
-def test_call_inside_a_real_checkpoint_is_refused_by_name(tmp_path: Path, zipped: bool) -> None:
+@pytest.mark.parametrize("place", USED)
+def test_call_in_what_is_used_is_refused_by_name(tmp_path: Path, place: str, zipped: bool) -> None:
     path, canary = tmp_path / "evil.pt", tmp_path / "canary"
-    torch.save(
-        {"model": {"a": torch.zeros(2)}, "args": argparse.Namespace(seed=Exploit(f"touch {canary}"))},
-        path,
-        _use_new_zipfile_serialization=zipped,
-    )
+    torch.save(USED[place](Exploit(f"touch {canary}")), path, _use_new_zipfile_serialization=zipped)
     assert f"refused, it asks to import {os.system.__module__}.system;" in outcome(path)
+    assert not canary.exists()
+
+
+@FORMATS
+def test_call_in_what_is_not_used_is_passed_over_unrun(tmp_path: Path, zipped: bool) -> None:
+    path, canary = tmp_path / "evil.pt", tmp_path / "canary"
+    evil, weights = Exploit(f"touch {canary}"), {"a": torch.zeros(2)}
+    state = {"model": weights, "args": argparse.Namespace(seed=evil), "task_state": {"x": [evil]}}
+    torch.save(state, path, _use_new_zipfile_serialization=zipped)
+    assert outcome(path) == "read"
+    with pytest.raises(InputError, match="refused, it asks to import"):  # S3PRL would run it
+        fairseq.check(path)
     assert not canary.exists()
 
 

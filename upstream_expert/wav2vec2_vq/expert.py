@@ -78,8 +78,14 @@ class UpstreamExpert(WithCodes, _Wav2Vec2):
 def _require_quantizer(ckpt: str, checkpoint: fairseq.Converted) -> None:
     if "vq_type" in checkpoint.model_cfg:
         raise InputError(f"{ckpt}: is a (vq-)wav2vec, not wav2vec 2.0: use -u vq_wav2vec_vq_custom.")
-    if "quantizer.vars" not in checkpoint.model_weight:
+    if "quantizer.vars" in checkpoint.model_weight:
+        return
+    kind = str(checkpoint.model_cfg.get("_name") or checkpoint.model_cfg.get("arch") or "wav2vec2")
+    if not kind.startswith("wav2vec"):
         raise InputError(
-            f"{ckpt}: this wav2vec 2.0 has no quantizer (fine-tuned checkpoints drop it), so there are no codes: "
-            "use the pre-trained checkpoint, or S3PRL's wav2vec2_custom with a downstream that needs no codes."
+            f"{ckpt}: is a {kind}, which has no quantizer: fit codebooks with vqpool kmeans and use -u kmeans_vq."
         )
+    raise InputError(
+        f"{ckpt}: this wav2vec 2.0 has no quantizer (fine-tuned checkpoints drop it), so there are no codes: "
+        "use the pre-trained checkpoint, or S3PRL's wav2vec2_custom with a downstream that needs no codes."
+    )
