@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, one writer at a time, hashes, and reading JSON and YAML that anybody wrote."""
+"""Files that appear whole or not at all, one writer at a time, hashes; tensors, JSON and YAML that anybody wrote."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from .errors import InputError, in_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _DEEPEST = 64
 """Levels of sections and lists in a JSON or YAML file."""
@@ -63,6 +66,65 @@ def write_text(path: str | Path, text: str) -> None:
     """A text file, UTF-8, whole or not at all."""
     with whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_tensors(
+    path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """A safetensors file, whole or not at all; the same tensors and metadata give the same bytes."""
+    from safetensors.torch import save, save_file
+
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with whole(path) as temporary:
+        if metadata is None:
+            save_file(contiguous, temporary)
+        else:
+            temporary.write_bytes(_with_sorted_header(save(contiguous, dict(metadata))))
+
+
+def _with_sorted_header(content: bytes) -> bytes:
+    """A safetensors file whose metadata, which its library writes in random order, are sorted by name."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[end:]
+
+
+def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata of a safetensors file.
+
+    Args:
+        kind: what the file holds, for the error.
+
+    Raises:
+        InputError: no such file, it cannot be read, or it is something else.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file of {kind}.") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = disguised(path) or " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: not a file of {kind} ({reason}).") from error
+
+
+def disguised(path: str | Path) -> str | None:
+    """What a file is that people get in place of a large one: a Git LFS pointer, or a web page; None for others."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(200).lstrip().lower()
+    except OSError:
+        return None
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer: git lfs pull fetches the file itself"
+    if start.startswith((b"<!doctype html", b"<html", b"<?xml")):
+        return "it is a web page: download the file itself"
+    return None
 
 
 def sha256(path: Path) -> str:

@@ -16,8 +16,19 @@ import pytest
 import safetensors.torch
 import torch
 
+from s3prl_vqpool.checkpoints import torch_files
 from s3prl_vqpool.errors import InputError
-from s3prl_vqpool.files import Busy, alone, asked_for, remove_parts, sha256, whole, write_text
+from s3prl_vqpool.files import (
+    Busy,
+    alone,
+    asked_for,
+    read_tensors,
+    remove_parts,
+    sha256,
+    whole,
+    write_tensors,
+    write_text,
+)
 
 
 def test_whole_leaves_the_old_file_and_nothing_else_where_writing_fails(tmp_path: Path) -> None:
@@ -188,3 +199,49 @@ def test_parts_of_a_file_are_removed_and_no_others(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {".b.a.npz.1.part", "c.part", ".a.npz"}
     remove_parts(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"c.part", ".a.npz"}
+
+
+def test_same_tensors_and_metadata_are_the_same_bytes(tmp_path: Path) -> None:
+    tensors = {
+        "b": torch.arange(6.0).view(2, 3).T, "a": torch.tensor([1, 2]), "half": torch.ones(3).half(),
+        "none": torch.ones(0),
+    }  # fmt: skip
+    metadata = {f"key {i} \u00e4 \x01 \u2028": f"value\n{i}" for i in range(9)}
+    written = set()
+    for turn in range(8):
+        path = tmp_path / f"{turn}.safetensors"
+        order = sorted(metadata, reverse=turn % 2 == 0)
+        write_tensors(path, tensors, {key: metadata[key] for key in order})
+        written.add(path.read_bytes())
+    assert len(written) == 1
+    with safetensors.safe_open(str(path), "pt") as file:  # safetensors' own reader takes it
+        assert file.metadata() == metadata
+        assert set(file.keys()) == set(tensors)
+        for name, tensor in tensors.items():
+            assert torch.equal(file.get_tensor(name), tensor)
+            assert file.get_tensor(name).dtype == tensor.dtype
+    found, about = read_tensors(path, "numbers")
+    assert about == metadata
+    assert torch.equal(found["b"], tensors["b"])
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\nsize 12345\n", "is a Git LFS pointer: git lfs pull"),
+        (b"<!DOCTYPE html><html>404</html>", "is a web page: download"),
+        (b"\n<HTML><body>Sign in", "is a web page: download"),
+        (b"", "not a file of codebooks"),
+        (b"\xff" * 100, "not a file of codebooks"),
+        ((2**40).to_bytes(8, "little") + b"{}" * 100, "not a file of codebooks"),
+    ],
+)  # fmt: skip
+def test_what_is_no_safetensors_file_is_one_line(tmp_path: Path, content: bytes, problem: str) -> None:
+    path = tmp_path / "codebook.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=problem) as refusal:
+        read_tensors(path, "codebooks")
+    assert str(refusal.value).startswith(f"{path}: ")
+    assert len(str(refusal.value).splitlines()) == 1
+    with pytest.raises(InputError, match=problem if "is a" in problem else "damaged or truncated"):
+        torch_files.read(path)

@@ -10,17 +10,15 @@ import ast
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..files import whole, write_text
+from ..files import read_tensors, whole, write_tensors, write_text
 from . import torch_files
 from .unpickler import MODEL, Malformed, Name, Record, named_in, plain, refused
 from .weights import require_finite
@@ -257,13 +255,11 @@ def _temperature(path: Path, name: str, value: Any) -> tuple[float, ...]:
 
 def _load_safetensors(path: Path) -> tuple[Any, Any, Any]:
     described = path.with_suffix(".json")
-    if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint.")
+    weights, _ = read_tensors(path, "weights as vqpool convert writes it")
     try:
         configs = json.loads(described.read_text())
-        weights = safetensors.torch.load_file(path)
         return configs["task_cfg"], configs["model_cfg"], weights
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         problem = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
         raise InputError(
             f"{path}: not a checkpoint that vqpool convert wrote, with {described.name} beside it ({problem})."
@@ -275,21 +271,20 @@ def save(checkpoint: Converted, path: str | Path) -> list[Path]:
 
     Each file appears whole or not at all. Returns the files' paths.
     """
-    path = Path(path)
-    checkpoint = replace(
-        checkpoint, task_cfg=_plain_only(checkpoint.task_cfg), model_cfg=_plain_only(checkpoint.model_cfg)
-    )
+    path, configs = Path(path), {"task_cfg": checkpoint.task_cfg, "model_cfg": checkpoint.model_cfg}
+    configs = {kind: _plain_only(config) for kind, config in configs.items()}
+    if path.suffix != ".safetensors":
+        with whole(path) as temporary:
+            torch.save({**configs, "model_weight": checkpoint.model_weight}, temporary)
+        return [path]
+    described = path.with_suffix(".json")
+    weights = {
+        name: weight.clone() for name, weight in checkpoint.model_weight.items()
+    }  # none shares a storage
     with whole(path) as temporary:
-        if path.suffix != ".safetensors":
-            torch.save(vars(checkpoint), temporary)
-            return [path]
-        described = path.with_suffix(".json")
-        configs = {"task_cfg": checkpoint.task_cfg, "model_cfg": checkpoint.model_cfg}
-        weights = {name: weight.clone(memory_format=torch.contiguous_format)
-                   for name, weight in checkpoint.model_weight.items()}  # fmt: skip
-        safetensors.torch.save_file(weights, temporary)
+        write_tensors(temporary, weights)
         write_text(described, json.dumps(configs, indent=1) + "\n")
-        return [path, described]
+    return [path, described]
 
 
 def _plain_only(config: dict[str, Any]) -> dict[str, Any]:

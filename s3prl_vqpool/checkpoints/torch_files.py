@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DamagedCheckpoint, InputError, UnreadableFile
+from ..files import disguised
 from .unpickler import Malformed, Name, Unpickler, most_pickled
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -73,7 +74,8 @@ def unread(path: Path, error: Exception) -> InputError:
     """The line for what failed: the system's reason where it has one; a seek to nowhere (EINVAL) is damage."""
     if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
         return UnreadableFile(f"{path}: cannot be read ({error.strerror}).")
-    return DamagedCheckpoint(f"{path}: damaged or truncated, or no file of torch.save.")
+    problem = disguised(path) or "damaged or truncated, or no file of torch.save"
+    return DamagedCheckpoint(f"{path}: {problem}.")
 
 
 def is_zip(file: IO[bytes]) -> bool:

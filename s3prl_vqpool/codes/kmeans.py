@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
+from ..checkpoints.weights import require_finite
 from ..errors import InputError
-from ..files import whole
+from ..files import read_tensors, write_tensors
 
 
 @dataclass(frozen=True)
@@ -77,30 +76,31 @@ class KMeansCodebooks:
         tensors = {f"codebook.{g}": centroids.contiguous() for g, centroids in enumerate(self.centroids)}
         columns = ",".join(f"{start}:{stop}" for start, stop in self.columns)
         layout = {"columns": columns, **({"layers": ",".join(map(str, self.layers))} if self.layers else {})}
-        with whole(path) as temporary:
-            safetensors.torch.save_file(tensors, temporary, {**self.identity, **layout})
+        write_tensors(path, tensors, {**self.identity, **layout})
 
     @classmethod
     def load(cls, path: str | Path) -> KMeansCodebooks:
-        """Read a file that `save` wrote; InputError where it is something else."""
+        """Read a file that `save` wrote; InputError where it is something else, or not finite."""
+        tensors, identity = read_tensors(path, "k-means codebooks")
         try:
-            with safetensors.safe_open(str(path), framework="pt") as file:
-                identity = dict(file.metadata() or {})
-                columns = tuple(_columns(text) for text in identity.pop("columns").split(","))
-                layers = tuple(int(text) for text in identity.pop("layers", "").split(",") if text)
-                centroids = tuple(file.get_tensor(f"codebook.{g}") for g in range(len(columns)))
+            columns = tuple(_columns(text) for text in identity.pop("columns").split(","))
+            layers = tuple(int(text) for text in identity.pop("layers", "").split(",") if text)
+            centroids = tuple(tensors[f"codebook.{g}"] for g in range(len(columns)))
             if layers and (len(layers) != len(columns) or min(layers) < 0):
                 raise ValueError(f"layers {layers} for {len(columns)} codebooks")
             for entries, (start, stop) in zip(centroids, columns):
-                if entries.ndim != 2 or entries.size(1) != stop - start:
+                if entries.ndim != 2 or not len(entries) or entries.size(1) != stop - start:
                     raise ValueError(f"a codebook of shape {list(entries.shape)} for columns {start}:{stop}")
-        except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
+                if not entries.is_floating_point():
+                    raise ValueError(f"a codebook of {entries.dtype}")
+        except (KeyError, ValueError) as error:
             raise InputError(f"{path}: not a file of k-means codebooks ({error}).") from error
+        require_finite(tensors, str(path))
         return cls(centroids, columns, identity, layers)
 
 
 def _columns(text: str) -> tuple[int, int]:
     start, separator, stop = text.partition(":")
-    if not (separator and start.isdecimal() and stop.isdecimal()):
+    if not (separator and start.isdecimal() and stop.isdecimal() and int(start) < int(stop)):
         raise ValueError(f"columns {text!r}, expected START:STOP")
     return int(start), int(stop)

@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import checkpoints
 from ..checkpoints import fairseq
+from ..checkpoints.weights import require_finite
 from ..errors import InputError, unknown_name
 
 
@@ -27,15 +28,17 @@ def plain_upstream(name: str, checkpoint: str | None = None, refresh: bool = Fal
         local = f"{name.removesuffix('_url')}_local"
         checkpoints.fetch(checkpoint, refresh, local, fairseq.check)
         refresh = False  # S3PRL takes the copy that was checked
+    given = "" if checkpoint is None else f" of {checkpoint}"
     try:
-        return known[name](refresh=refresh, **({} if checkpoint is None else {"ckpt": checkpoint}))
+        upstream = known[name](refresh=refresh, **({} if checkpoint is None else {"ckpt": checkpoint}))
     except InputError:
         raise
     except (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError, RuntimeError,
             TypeError, ValueError) as error:  # fmt: skip
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        given = "" if checkpoint is None else f" of {checkpoint}"
         raise InputError(f"S3PRL's upstream {name}{given} cannot be loaded ({reason}).") from error
+    require_finite(dict(upstream.named_parameters()), f"S3PRL's upstream {name}{given}")
+    return upstream
 
 
 def _is_upstream(name: str, entry: object) -> bool:

@@ -120,6 +120,7 @@ class WithCodes:
         self.samples = samples = [len(wav) for wav in wavs]
         lengths = self._long_enough(samples)
         result = super().__call__(wavs, *args, **kwargs)  # type: ignore[misc]
+        check_finite(wavs, result["hidden_states"], lengths)
         frames = result["hidden_states"][0].size(1)
         indices = self.quantize(result)[:, :frames]
         result["code_lengths"] = torch.tensor(lengths, device=indices.device).clamp(max=frames)
@@ -162,6 +163,26 @@ class WithCodes:
     def fingerprinted(self) -> dict[str, Tensor]:
         """Tensors that `fingerprint` covers."""
         return self.state_dict()  # type: ignore[attr-defined]
+
+
+def check_finite(wavs: Sequence[Tensor], states: Sequence[Tensor], lengths: Sequence[int]) -> None:
+    """InputError where hidden states, L tensors [B, T, D], are not finite: their codes would be code 0.
+
+    The first and the last are looked at: what is not finite in between is not finite in the last.
+    """
+    real = torch.arange(states[0].size(1)) < torch.tensor(lengths)[:, None]  # [B, T]
+    real = real.to(states[0].device)
+    finite = (states[0].isfinite().all(dim=-1) & states[-1].isfinite().all(dim=-1)) | ~real
+    if finite.all():
+        return
+    index = int((~finite.all(dim=1)).nonzero()[0])
+    heard = bool(wavs[index].isfinite().all())
+    problem = (
+        "its audio is finite, but the upstream's hidden states are not: its weights or the audio's level are at fault"
+        if heard
+        else "its audio holds NaN or infinite samples"
+    )
+    raise InputError(f"Utterance {index} of the batch ({len(wavs[index])} samples): {problem}.")
 
 
 def hash_of(weights: Mapping[str, Tensor]) -> str:

@@ -6,24 +6,19 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from s3prl_vqpool.errors import InputError
-from s3prl_vqpool.files import whole
+from s3prl_vqpool.files import read_tensors, write_tensors
 
 
 def write_statistics(
     path: str | Path, kind: str, tensors: Mapping[str, Tensor], identity: Mapping[str, object]
 ) -> None:
     """Writes ``tensors`` with ``kind`` and ``identity`` as metadata, under a temporary name, then renames."""
-    from safetensors.torch import save
-
     metadata = {"kind": kind, "identity": json.dumps(dict(identity), sort_keys=True, default=str)}
-    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as temporary:
-        temporary.write_bytes(data)
+    write_tensors(path, tensors, metadata)
 
 
 def read_statistics(
@@ -35,7 +30,7 @@ def read_statistics(
         InputError: the file is missing, unreadable, of another kind, or made from something else than
             ``expect`` says (``sizes`` stands for the tensor of that name, other keys for the identity's).
     """
-    tensors, metadata = _read(path)
+    tensors, metadata = read_tensors(path, "statistics")
     if metadata.get("kind") != kind or not set(names) <= set(tensors):
         found = metadata.get("kind", "no known kind")
         raise InputError(f"{path}: expected a file of {kind}, but it is of {found}.")
@@ -54,7 +49,7 @@ def read_statistics(
 
 def read_identity(path: str | Path) -> tuple[str, dict[str, object]]:
     """The kind of the statistics at ``path``, and what they say that they were made from."""
-    metadata = _read(path)[1]
+    metadata = read_tensors(path, "statistics")[1]
     return metadata.get("kind", ""), _identity(path, metadata)
 
 
@@ -63,17 +58,3 @@ def _identity(path: str | Path, metadata: Mapping[str, str]) -> dict[str, object
         return dict(json.loads(metadata["identity"]))
     except (KeyError, TypeError, ValueError):
         raise InputError(f"{path}: does not say what its statistics were made from.") from None
-
-
-def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, file.metadata() or {}
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file of statistics.") from None
-    except (SafetensorError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: not a readable safetensors file ({reason}).") from None

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..corpora import Utterance
 from ..errors import InputError, unknown_name
+from ..files import read_tensors
 from ..pooling import Counts
 from .encode import kept_frames
 from .files import DONE, MANIFEST, STATISTICS, finished, part_name, read_index, read_json, tensors_name
@@ -177,9 +177,8 @@ class Store:
         if name not in self._open:
             path = self.folder / name
             try:
-                with safe_open(str(path), framework="pt") as file:
-                    self._open[name] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            except (SafetensorError, OSError) as error:
+                self._open[name], _ = read_tensors(path, "a store's tensors")
+            except InputError as error:
                 raise InputError(
                     f"{path}: damaged: vqpool store verify {self.folder} says what to do."
                 ) from error

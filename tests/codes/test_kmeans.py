@@ -107,11 +107,12 @@ def test_save_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest
     codebooks(0).save(path)
     before = path.read_bytes()
 
-    def fail(tensors: dict, name: str, metadata: dict) -> None:
-        Path(name).write_bytes(b"half a file")
+    def fail(name: Path, content: bytes) -> None:
+        with open(name, "wb") as file:
+            file.write(content[:50])
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(safetensors.torch, "save_file", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(OSError, match="No space left"):
         codebooks(1).save(path)
     assert path.read_bytes() == before
@@ -133,6 +134,13 @@ DAMAGES = {
     "columns without a stop": lambda path: write(path, TWO, {"columns": "0,3"}),
     "a codebook less than columns": lambda path: write(path, TWO, {"columns": "0:3,3:8,8:9"}),
     "a width that is not the columns'": lambda path: write(path, TWO, {"columns": "0:3,3:9"}),
+    "columns of none": lambda path: write(path, {"codebook.0": torch.zeros(2**40, 0)}, {"columns": "3:3"}),
+    "a codebook of no entries": lambda path: write(
+        path, {"codebook.0": torch.zeros(0, 3)}, {"columns": "0:3"}
+    ),
+    "a codebook of whole numbers": lambda path: write(
+        path, {"codebook.0": torch.zeros(4, 3, dtype=torch.int64)}, {"columns": "0:3"}
+    ),
     "a codebook that is no matrix": lambda path: write(
         path, {"codebook.0": torch.zeros(3)}, {"columns": "0:3"}
     ),
@@ -146,7 +154,8 @@ def test_file_that_is_something_else_is_one_line(tmp_path: Path, damage: str) ->
     with pytest.raises(InputError) as refusal:
         KMeansCodebooks.load(path)
     message = str(refusal.value)
-    assert message.startswith(f"{path}: not a file of k-means codebooks (")
+    expected = "no such" if damage == "missing" else "not a"
+    assert message.startswith(f"{path}: {expected} file of k-means codebooks")
     assert len(message.splitlines()) == 1
 
 
@@ -157,4 +166,13 @@ def test_file_cut_short_is_one_line(tmp_path: Path, kept: float) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[: kept if isinstance(kept, int) else int(len(whole) * kept)])
     with pytest.raises(InputError, match="not a file of k-means codebooks"):
+        KMeansCodebooks.load(path)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_codebook_that_is_not_finite_is_refused_by_its_name(tmp_path: Path, bad: float) -> None:
+    path, books = tmp_path / "books.safetensors", codebooks()
+    books.centroids[1][2, 1] = bad
+    books.save(path)
+    with pytest.raises(InputError, match=r"its weights are not finite: codebook\.1 holds NaN or infinity"):
         KMeansCodebooks.load(path)

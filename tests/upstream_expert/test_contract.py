@@ -20,6 +20,8 @@ from s3prl_vqpool import codes
 from s3prl_vqpool.checkpoints import fairseq
 from s3prl_vqpool.codes.codebook import Codebook
 from s3prl_vqpool.codes.kmeans import KMeansCodebooks
+from s3prl_vqpool.codes.upstream import check_finite
+from s3prl_vqpool.errors import InputError
 from s3prl_vqpool.runner import plugin
 
 #: Those of the same classes whose checkpoints are on the network.
@@ -211,3 +213,39 @@ def test_cuda_gives_the_codes_of_the_cpu(pair: Pair) -> None:
     torch.testing.assert_close(
         found["hidden_states"][-1].cpu(), expected["hidden_states"][-1], rtol=1e-2, atol=1e-2
     )
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_audio_that_is_not_finite_gives_no_codes(pair: Pair, bad: float) -> None:
+    _, ours = pair
+    wavs = waves(16000, 12345)
+    wavs[1][6000] = bad
+    with pytest.raises(InputError, match=r"Utterance 1 of the batch .* its audio holds NaN") as refusal:
+        ours(wavs)
+    assert len(str(refusal.value).splitlines()) == 1
+    assert codes.take([50, 38]) is None
+
+
+def test_hidden_states_that_are_not_finite_give_no_codes(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, ours = pair
+    behind = type(ours).__mro__[2]
+
+    def damaged(self: Any, wavs: list[torch.Tensor], **options: Any) -> dict[str, Any]:
+        result = call(self, wavs, **options)
+        states = [state.detach().clone() for state in result["hidden_states"]]
+        states[place[0]][1, 5, 3] = float("nan")
+        return {**result, "hidden_states": states}
+
+    call, place = behind.__call__, [0]
+    monkeypatch.setattr(behind, "__call__", damaged)
+    for place[0] in (0, -1):
+        with pytest.raises(InputError, match=r"Utterance 1 of the batch .* hidden states are not"):
+            ours(waves(16000, 12345))
+
+
+def test_padding_that_is_not_finite_is_no_ones_fault() -> None:
+    states = [torch.zeros(2, 9, 4)]
+    states[0][1, 5:] = float("nan")
+    check_finite(waves(160, 90), states, [9, 5])
+    with pytest.raises(InputError):
+        check_finite(waves(160, 90), states, [9, 6])

@@ -334,7 +334,7 @@ def test_checkpoint_that_s3prl_would_evaluate_is_refused_unrun(
         ({"hop": 0}, "wrong values for hop"),
         ({"window": "400"}, "wrong values for window"),
         ({"windw": 400}, "unknown keys windw"),
-        ({"codebooks": "none.safetensors"}, "not a file of k-means codebooks"),
+        ({"codebooks": "none.safetensors"}, "no such file of k-means codebooks"),
         ({"checkpoint": "none.pt"}, "none.pt cannot be loaded"),
         ({"statistics": "none.safetensors"}, "none.safetensors"),
     ],
