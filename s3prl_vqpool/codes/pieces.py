@@ -8,7 +8,7 @@ to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -42,12 +42,21 @@ def divisible(extractor: nn.Module) -> bool:
     )
 
 
+def geometry(extractor: nn.Module) -> tuple[int, int]:
+    """window and hop in samples: n samples give ``(n - window) // hop + 1`` frames, each of which sees ``window``."""
+    window, hop = 1, 1
+    for conv in _all(extractor, nn.Conv1d):
+        window += (conv.kernel_size[0] - 1) * hop
+        hop *= conv.stride[0]
+    return window, hop
+
+
 def features(extractor: nn.Module, wave: Tensor, frames: int = FRAMES) -> Iterator[Tensor]:
     """Output [1, C, t] of consecutive pieces of ``frames`` frames of a waveform [samples].
 
     A waveform of no more frames is one piece, computed as the extractor itself does.
     """
-    window, hop = _geometry(_all(extractor, nn.Conv1d))
+    window, hop = geometry(extractor)
     total = (len(wave) - window) // hop + 1
     if total <= frames:
         yield extractor(wave[None])
@@ -89,15 +98,6 @@ def _free() -> int | None:
     except (OSError, ValueError):
         pass  # not Linux, or no such container
     return min(found, default=None)
-
-
-def _geometry(convolutions: Sequence[nn.Conv1d]) -> tuple[int, int]:
-    """Samples that a frame sees, and samples from one frame to the next."""
-    window, hop = 1, 1
-    for conv in convolutions:
-        window += (conv.kernel_size[0] - 1) * hop
-        hop *= conv.stride[0]
-    return window, hop
 
 
 @contextmanager

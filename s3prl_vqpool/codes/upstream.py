@@ -50,7 +50,7 @@ def selected_pooling(selection: str) -> pooling.Method | None:
 class WithCodes:
     """Mixin in front of an S3PRL ``UpstreamBase``: adds ``codes`` and ``code_lengths`` to its result.
 
-    A class that uses it sets ``codebook_sizes`` and defines `code_lengths` and `quantize`. Hidden states are
+    A class that uses it sets ``codebook_sizes``, ``window`` and ``hop`` and defines `quantize`. Hidden states are
     those of the class behind it, untouched.
 
     Result of a call with wavs, a list of B float [samples] tensors at 16 kHz:
@@ -64,6 +64,9 @@ class WithCodes:
     """
 
     codebook_sizes: tuple[int, ...]
+    #: Samples that a frame sees, and samples from one frame to the next.
+    window: int
+    hop: int
     #: Training counts for the selections that need them.
     counts: Counts | None = None
     #: Frames that the shortest usable utterance has.
@@ -73,7 +76,7 @@ class WithCodes:
 
     def code_lengths(self, samples: Sequence[int]) -> list[int]:
         """Real frames of utterances with so many samples; below 1 where an utterance is too short."""
-        raise NotImplementedError
+        return [(n - self.window) // self.hop + 1 for n in samples]
 
     def quantize(self, result: dict[str, Any]) -> Tensor:
         """Code indices of the forward pass that has just given ``result``: int64 [B, >= T, G]."""
@@ -93,6 +96,8 @@ class WithCodes:
             InputError: too short, or more memory is needed than there is.
         """
         lengths = self._long_enough([len(wav)])
+        if not wav.isfinite().all():
+            raise InputError("The audio holds NaN or infinite samples.")
         parts = self.quantized_alone(wav)
         if parts is not None:
             return torch.cat([part[0] for part in parts])[: lengths[0]]
@@ -185,6 +190,16 @@ def check_finite(wavs: Sequence[Tensor], states: Sequence[Tensor], lengths: Sequ
     raise InputError(f"Utterance {index} of the batch ({len(wavs[index])} samples): {problem}.")
 
 
+def best_entries(logits: Tensor, groups: int) -> Tensor:
+    """Codes int64 [..., groups] of logits [..., groups * V]; InputError where they are not finite."""
+    logits = logits.unflatten(-1, (groups, -1))
+    if not logits.amax(dim=-1).isfinite().all():
+        raise InputError(
+            "The logits of the codes are not finite: the audio, its level or the weights are at fault."
+        )
+    return logits.argmax(dim=-1)
+
+
 def hash_of(weights: Mapping[str, Tensor]) -> str:
     """SHA-256 of an upstream's weights, by which codebooks, statistics and stores know it again."""
     digest = hashlib.sha256()
@@ -194,12 +209,3 @@ def hash_of(weights: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def convolved_lengths(samples: Sequence[int], layers: Sequence[Any]) -> list[int]:
-    """Frames that S3PRL's convolutional feature extractor (its ``conv_layers``) makes of so many samples each."""
-    lengths = list(samples)
-    for layer in layers:
-        (kernel,), (stride,) = layer[0].kernel_size, layer[0].stride
-        lengths = [(length - kernel) // stride + 1 for length in lengths]
-    return lengths

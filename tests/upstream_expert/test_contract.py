@@ -20,7 +20,7 @@ from s3prl_vqpool import codes
 from s3prl_vqpool.checkpoints import fairseq
 from s3prl_vqpool.codes.codebook import Codebook
 from s3prl_vqpool.codes.kmeans import KMeansCodebooks
-from s3prl_vqpool.codes.upstream import check_finite
+from s3prl_vqpool.codes.upstream import best_entries, check_finite
 from s3prl_vqpool.errors import InputError
 from s3prl_vqpool.runner import plugin
 
@@ -224,6 +224,8 @@ def test_audio_that_is_not_finite_gives_no_codes(pair: Pair, bad: float) -> None
         ours(wavs)
     assert len(str(refusal.value).splitlines()) == 1
     assert codes.take([50, 38]) is None
+    with pytest.raises(InputError, match="audio holds NaN"):
+        ours.codes_alone(wavs[1])
 
 
 def test_hidden_states_that_are_not_finite_give_no_codes(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,3 +251,13 @@ def test_padding_that_is_not_finite_is_no_ones_fault() -> None:
     check_finite(waves(160, 90), states, [9, 5])
     with pytest.raises(InputError):
         check_finite(waves(160, 90), states, [9, 6])
+
+
+def test_logits_that_are_not_finite_give_no_codes() -> None:
+    logits = torch.zeros(1, 2, 6)
+    logits[0, 1, 4] = 1
+    assert best_entries(logits, 2).tolist() == [[[0, 0], [0, 1]]]
+    for bad in (float("nan"), float("inf")):
+        logits[0, 0, 5] = bad
+        with pytest.raises(InputError, match="logits of the codes are not finite"):
+            best_entries(logits, 2)

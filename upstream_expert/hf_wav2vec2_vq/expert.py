@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pickle import UnpicklingError
 from typing import Any
@@ -23,7 +23,7 @@ from transformers.utils import logging
 
 from s3prl_vqpool.codes import pieces
 from s3prl_vqpool.codes.padding import convolved_apart
-from s3prl_vqpool.codes.upstream import WithCodes
+from s3prl_vqpool.codes.upstream import WithCodes, best_entries
 from s3prl_vqpool.corpora import audio
 from s3prl_vqpool.errors import InputError
 
@@ -61,16 +61,11 @@ class UpstreamExpert(WithCodes, _HfWav2Vec2):
         self.codebook_sizes = (self.quantizer.num_vars,) * self.quantizer.num_groups
         self._latents: Tensor | None = None
         self.model.feature_projection.layer_norm.register_forward_hook(self._keep_latents)
+        self.window, self.hop = pieces.geometry(self.model.feature_extractor)
         self.use_statistics(model_config)
 
     def _keep_latents(self, module: nn.Module, args: tuple, output: Tensor) -> None:
         self._latents = output.detach()
-
-    def code_lengths(self, samples: Sequence[int]) -> list[int]:
-        lengths = list(samples)
-        for kernel, stride in zip(self.model.config.conv_kernel, self.model.config.conv_stride):
-            lengths = [(length - kernel) // stride + 1 for length in lengths]
-        return lengths
 
     def without_padding(self) -> AbstractContextManager[None] | None:
         if not isinstance(self.model, Wav2Vec2Model):  # Conformer's convolutions hear padding
@@ -94,7 +89,7 @@ class UpstreamExpert(WithCodes, _HfWav2Vec2):
         quantizer = self.quantizer
         with torch.autocast(latents.device.type, enabled=False):
             logits = quantizer.weight_proj(latents.to(quantizer.weight_proj.weight.dtype))
-        return logits.unflatten(-1, (quantizer.num_groups, quantizer.num_vars)).argmax(dim=-1)
+        return best_entries(logits, quantizer.num_groups)
 
 
 def _extractor(ckpt: str) -> Wav2Vec2FeatureExtractor:

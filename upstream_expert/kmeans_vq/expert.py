@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -59,9 +58,6 @@ class UpstreamExpert(WithCodes, _Upstream):
         if isinstance(self.upstream, Baseline):
             self.min_frames = 2  # it divides by the standard deviation over time, which one frame has not
         self.use_statistics(codebook.statistics)
-
-    def code_lengths(self, samples: Sequence[int]) -> list[int]:
-        return [(n - self.window) // self.hop + 1 for n in samples]
 
     @torch.no_grad()
     def quantize(self, result: dict[str, Any]) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from s3prl_vqpool.checkpoints import fairseq
 from s3prl_vqpool.checkpoints.models import build, from_memory
 from s3prl_vqpool.codes import pieces
-from s3prl_vqpool.codes.upstream import WithCodes, convolved_lengths
+from s3prl_vqpool.codes.upstream import WithCodes, best_entries
 from s3prl_vqpool.errors import InputError
 
 _FRAMES = 100
@@ -53,13 +53,11 @@ class UpstreamExpert(WithCodes, _VqWav2Vec):
         self._logits: Tensor | None = None
         if hasattr(quantizer, "weight_proj"):
             quantizer.weight_proj.register_forward_hook(self._keep_logits)
+        self.window, self.hop = pieces.geometry(self.model.feature_extractor)
         self.use_statistics(model_config)
 
     def _keep_logits(self, module: nn.Module, args: tuple, output: Tensor) -> None:
         self._logits = output.detach()
-
-    def code_lengths(self, samples: Sequence[int]) -> list[int]:
-        return convolved_lengths(samples, self.model.feature_extractor.conv_layers)
 
     def quantized_alone(self, wav: Tensor) -> Iterator[Tensor]:
         """Every layer normalises over time, so the convolutions take the whole waveform; the aggregator is left out."""
@@ -84,4 +82,4 @@ class UpstreamExpert(WithCodes, _VqWav2Vec):
         logits, self._logits = self._logits, None
         if logits is None:
             return result["codeids"]
-        return logits.view(*result["z"].shape[:2], len(self.codebook_sizes), -1).argmax(dim=-1)
+        return best_entries(logits, len(self.codebook_sizes)).view(*result["z"].shape[:2], -1)

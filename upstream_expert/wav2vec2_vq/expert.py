@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -16,7 +16,7 @@ from s3prl_vqpool.checkpoints import fairseq
 from s3prl_vqpool.checkpoints.models import build, from_memory
 from s3prl_vqpool.codes import pieces
 from s3prl_vqpool.codes.padding import convolved_apart, masks_padding
-from s3prl_vqpool.codes.upstream import WithCodes, convolved_lengths
+from s3prl_vqpool.codes.upstream import WithCodes, best_entries
 from s3prl_vqpool.errors import InputError
 
 
@@ -45,13 +45,11 @@ class UpstreamExpert(WithCodes, _Wav2Vec2):
         self.codebook_sizes = (quantizer.num_vars,) * quantizer.groups
         self._latents: Tensor | None = None
         self.model.layer_norm.register_forward_hook(self._keep_latents)
+        self.window, self.hop = pieces.geometry(self.model.feature_extractor)
         self.use_statistics(model_config)
 
     def _keep_latents(self, module: nn.Module, args: tuple, output: Tensor) -> None:
         self._latents = output.detach()
-
-    def code_lengths(self, samples: Sequence[int]) -> list[int]:
-        return convolved_lengths(samples, self.model.feature_extractor.conv_layers)
 
     def without_padding(self) -> AbstractContextManager[None] | None:
         return convolved_apart(self.model, lambda: self.samples) if masks_padding(self.model) else None
@@ -72,7 +70,7 @@ class UpstreamExpert(WithCodes, _Wav2Vec2):
         quantizer = self.model.quantizer
         with torch.autocast(latents.device.type, enabled=False):
             logits = quantizer.weight_proj(latents.to(quantizer.vars.dtype))
-        return logits.unflatten(-1, (quantizer.groups, quantizer.num_vars)).argmax(dim=-1)
+        return best_entries(logits, quantizer.groups)
 
 
 def _require_quantizer(ckpt: str, checkpoint: fairseq.Converted) -> None:
