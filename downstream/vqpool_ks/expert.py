@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from s3prl_vqpool import corpora
+from s3prl_vqpool.corpora import tasks
 from s3prl_vqpool.corpora.speech_commands import GAIN_DB
 from s3prl_vqpool.runner.expert import UtteranceExpert
 
@@ -10,17 +10,10 @@ from s3prl_vqpool.runner.expert import UtteranceExpert
 class DownstreamExpert(UtteranceExpert):
     """12 classes (``classes: v1``), or all 35 words of Speech Commands v2 (``classes: all35``)."""
 
-    log_name = "speech_commands"
+    task = tasks.by_name("ks")
     predicted_splits = ("train", "dev", "test")
     drop_last = True
     gain_db = GAIN_DB
-
-    def load_corpus(self) -> corpora.Corpus:
-        return corpora.speech_commands(
-            self.datarc["speech_commands_root"],
-            self.datarc.get("speech_commands_test_root"),
-            self.datarc.get("classes", "v1"),
-        )
 
     def batch_size(self, split: str) -> int:
         return self.datarc.whole("batch_size")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from s3prl_vqpool import corpora
+from s3prl_vqpool.corpora import tasks
 from s3prl_vqpool.runner.expert import UtteranceExpert
 
 
 class DownstreamExpert(UtteranceExpert):
     """As many classes as the list has speakers; training utterances are cut to a random ``max_timestep``."""
 
-    log_name = "voxceleb1"
-
-    def load_corpus(self) -> corpora.Corpus:
-        return corpora.voxceleb1(self.datarc["file_path"], self.datarc["meta_data"])
+    task = tasks.by_name("sid")
 
     def max_samples(self, split: str) -> int | None:
         return self.datarc.whole("max_timestep") if split == "train" else None

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from s3prl_vqpool import corpora
-from s3prl_vqpool.corpora import audio
+from s3prl_vqpool.corpora import Utterance, audio
+from s3prl_vqpool.corpora.speech_commands import speech_commands
 from s3prl_vqpool.errors import InputError, report, unknown_name
 from s3prl_vqpool.runner import plugin
 from s3prl_vqpool.tables.features import Features
@@ -33,9 +33,9 @@ SILENT_DB = 40.0
 COMMONEST = 10
 
 
-def utterances(root: Path, split: str) -> tuple[list[corpora.Utterance], Fold]:
+def utterances(root: Path, split: str) -> tuple[list[Utterance], Fold]:
     """The keywords' utterances, those to index first: train for queries of dev, train and dev for those of test."""
-    ks = corpora.speech_commands(root / "speech_commands_v0.01", root / "speech_commands_test_set_v0.01")
+    ks = speech_commands(root / "speech_commands_v0.01", root / "speech_commands_test_set_v0.01")
     indexed = ks.splits["train"] + (ks.splits["dev"] if split == "test" else [])
     keep = [[u for u in part if u.label[0] < KEYWORDS] for part in (indexed, ks.splits[split])]
     rows = torch.arange(len(keep[0]) + len(keep[1]))

@@ -14,8 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from s3prl_vqpool import corpora
 from s3prl_vqpool.corpora import audio
+from s3prl_vqpool.corpora.fluent_commands import fluent_commands
+from s3prl_vqpool.corpora.speech_commands import speech_commands
+from s3prl_vqpool.corpora.voxceleb1 import voxceleb1
 from s3prl_vqpool.errors import InputError
 from s3prl_vqpool.files import sha256, whole
 from s3prl_vqpool.runner.config import Section
@@ -38,9 +40,9 @@ def training_files(root: Path) -> dict[Path, str]:
 
     Left out is what has the bytes of a dev or test utterance of KS, SID or IC (SID shares its clips with KS).
     """
-    ks = corpora.speech_commands(root / "speech_commands_v0.01", root / "speech_commands_test_set_v0.01")
-    sid = corpora.voxceleb1(root / "VoxCeleb1", root / "VoxCeleb1" / "split.txt")
-    ic = corpora.fluent_commands(root / "fluent_speech_commands_dataset")
+    ks = speech_commands(root / "speech_commands_v0.01", root / "speech_commands_test_set_v0.01")
+    sid = voxceleb1(root / "VoxCeleb1", root / "VoxCeleb1" / "split.txt")
+    ic = fluent_commands(root / "fluent_speech_commands_dataset")
     unlabelled = sorted((root / "unlabelled").rglob("*.wav"))
     if not unlabelled:
         raise InputError(f"{root / 'unlabelled'}: no .wav files: unpack the unlabelled speech as well.")

@@ -8,6 +8,7 @@ import platform
 from collections.abc import Iterator
 from importlib import metadata
 
+from ..corpora.tasks import Task, registered
 from ..errors import InputError, one_line
 from ..runner import compat, plugin
 
@@ -24,19 +25,16 @@ OPTIONAL = {
     "librosa": "S3PRL's own voxceleb1",
     "fairseq": "parity tests against fairseq",
 }
-#: Per task the function of `corpora` that loads its corpus, and what it takes.
-CORPORA = {
-    "ks": ("speech_commands", ("ROOT", "TEST_ROOT")),
-    "sid": ("voxceleb1", ("ROOT", "LIST")),
-    "ic": ("fluent_commands", ("ROOT",)),
-    "er": ("iemocap", ("ROOT", "META_DATA")),
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    for task, (_, folders) in CORPORA.items():
+    for task in registered():
+        required, optional = _places(task)
         parser.add_argument(
-            f"--{task}", nargs=len(folders), metavar=folders, help=f"check vqpool_{task}'s corpus"
+            f"--{task.name}",
+            nargs="+" if optional else len(required),
+            metavar=(" ".join(required), *optional) if optional else tuple(required),
+            help=f"check the corpus of {task.downstream} ({task.title})",
         )
 
 
@@ -61,9 +59,9 @@ def findings(args: argparse.Namespace) -> Iterator[tuple[bool, str]]:
         yield True, f"{name} {version}" if version else f"{name} not installed; only needed for {what_for}"
     yield _device()
     yield from _registration()
-    for task, (loader, _) in CORPORA.items():
-        if getattr(args, task) is not None:
-            yield _corpus(task, loader, getattr(args, task))
+    for task in registered():
+        if getattr(args, task.name) is not None:
+            yield from _corpora(task, getattr(args, task.name))
 
 
 def _needed(name: str) -> tuple[bool, str]:
@@ -107,12 +105,27 @@ def _registration() -> Iterator[tuple[bool, str]]:
     yield True, f"downstreams: {', '.join(plugin.downstreams())}"
 
 
-def _corpus(task: str, loader: str, folders: list[str]) -> tuple[bool, str]:
+def _corpora(task: Task, paths: list[str]) -> Iterator[tuple[bool, str]]:
+    """A line for each fold of the corpus at ``paths``."""
+    required, optional = _places(task)
+    if not len(required) <= len(paths) <= len(task.places):
+        wanted = " ".join([*required, *(f"[{name}]" for name in optional)])
+        raise InputError(f"--{task.name} {' '.join(paths)}: expected --{task.name} {wanted}.")
     try:
-        from .. import corpora
+        from ..corpora import describe
+        from ..runner.config import default_datarc
 
-        return True, f"{task}: {corpora.describe(getattr(corpora, loader)(*folders))}"
+        datarc = {**default_datarc(task.downstream), **dict.fromkeys(place.key for place in task.places)}
+        datarc.update(zip((place.key for place in task.places), paths))
+        for fold, corpus in task.divisions(datarc):
+            yield True, f"{' '.join(filter(None, [task.name, fold]))}: {describe(corpus)}"
     except ImportError as error:
-        return False, f"{task}: cannot be looked at ({error})"
+        yield False, f"{task.name}: cannot be looked at ({error})"
     except InputError as error:
-        return False, f"{task}: {one_line(error)}"
+        yield False, f"{task.name}: {one_line(error)}"
+
+
+def _places(task: Task) -> tuple[list[str], list[str]]:
+    """Names of the paths that the corpus needs, and of those that may be left out."""
+    required = [place.metavar for place in task.places if not place.optional]
+    return required, [place.metavar for place in task.places if place.optional]

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..corpora.iemocap import FOLDS
+from ..corpora.tasks import Task, by_name, registered
 from ..errors import InputError
 from ..files import asked_for
 from ..runner import submission
@@ -19,22 +19,29 @@ HELP = (
 )
 EXAMPLE = "vqpool submit --ks exp1 --er fold1 fold2 fold3 fold4 fold5 --output submission/"
 
-#: Test utterances that the leaderboard has of each task, of ER by fold.
-UTTERANCES = {"ks": (3081,), "sid": (8251,), "ic": (3793,), "er": (1085, 1023, 1151, 1031, 1241)}
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    for task in ("ks", "sid", "ic"):
-        parser.add_argument(f"--{task}", type=Path, metavar="EXPDIR", help=f"experiment of -d vqpool_{task}")
-    parser.add_argument(
-        "--er", type=Path, nargs="+", metavar="EXPDIR", help="experiments of -d vqpool_er, one for each fold"
-    )
+    for task in on_the_leaderboard():
+        parser.add_argument(
+            f"--{task.name}",
+            type=Path,
+            nargs="+" if task.folds else 1,
+            metavar="EXPDIR",
+            help=f"experiments of -d {task.downstream}, one for each fold"
+            if task.folds
+            else f"experiment of -d {task.downstream}",
+        )
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="folder for predict.zip")
     add_overwrite(parser)
 
 
+def on_the_leaderboard() -> list[Task]:
+    """The tasks that SUPERB's leaderboard has."""
+    return [task for task in registered() if task.official]
+
+
 def run(args: argparse.Namespace) -> int:
-    found = collect({task: getattr(args, task) for task in submission.TASKS})
+    found = collect({task.name: getattr(args, task.name) or [] for task in on_the_leaderboard()})
     with asked_for(args.output / "predict.zip", overwrite=args.overwrite):
         written = submission.write_zip(args.output, found)
     for line in [*table(found), "", *verdict(found)]:
@@ -43,55 +50,57 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def collect(given: dict[str, Path | list[Path] | None]) -> list[Predictions]:
-    """The predictions of all experiments given.
+def collect(given: dict[str, list[Path]]) -> list[Predictions]:
+    """The predictions of all experiments given, by the name of their task.
 
     Raises:
         InputError: none given, two of the same fold, or any that `submission.collect` refuses.
     """
-    folders = {task: paths if isinstance(paths, list) else [paths] for task, paths in given.items() if paths}
-    if not folders:
-        raise InputError(f"Give at least one experiment: {', '.join(f'--{task}' for task in given)}.")
-    found: dict[str, Path] = {}
+    if not any(given.values()):
+        raise InputError(f"Give at least one experiment: {', '.join(f'--{name}' for name in given)}.")
     predictions = []
-    for task, paths in folders.items():
+    for name, paths in given.items():
+        task = by_name(name)
+        found: dict[str, tuple[Path, Predictions]] = {}
         for path in paths:
             each = submission.collect(task, path)
-            if each.member in found:
+            if each.fold in found:
                 raise InputError(
-                    f"--er {found[each.member]} {path}: both are {each.fold}. Expected one experiment per fold."
+                    f"--{name} {found[each.fold][0]} {path}: both are {each.fold}. Expected one experiment per fold."
                 )
-            found[each.member] = path
-            predictions.append(each)
-    return sorted(predictions, key=lambda each: (list(given).index(each.task), each.fold))
+            found[each.fold] = path, each
+        predictions += [found[fold][1] for fold in task.folds or ("",) if fold in found]
+    return predictions
 
 
 def table(predictions: Sequence[Predictions]) -> Iterator[str]:
-    """A line per experiment, and ER's mean over its folds where all are there."""
+    """A line per experiment, and the mean over folds of each task whose folds are all there."""
     yield from _rows(
         ("task", "upstream", "utterances", "accuracy", "in predict.zip"),
         *(
             (_name(each), each.upstream, str(each.utterances), _percent(each.accuracy), each.member)
             for each in predictions
         ),
-        *_mean_over_folds([each for each in predictions if each.task == "er"]),
+        *(row for task, given in _by_task(predictions).items() for row in _mean_over_folds(task, given)),
     )
 
 
 def verdict(predictions: Sequence[Predictions]) -> Iterator[str]:
     """What the leaderboard will score, and what it will not."""
-    folds = {each.fold for each in predictions if each.task == "er"}
-    missing = [fold for fold in FOLDS if fold not in folds]
-    given = dict.fromkeys(each.task for each in predictions)
-    scored = [task.upper() for task in given if task != "er" or not missing]
+    given = _by_task(predictions)
+    scored = [task.column for task, found in given.items() if not _missing_folds(task, found)]
     yield f"will be scored: {', '.join(scored) or 'nothing'}"
-    if folds and missing:
-        yield f"ER will not be scored: it needs five folds, {', '.join(missing)} missing"
-    absent = [task.upper() for task in submission.TASKS if task not in given]
+    for task, found in given.items():
+        missing = _missing_folds(task, found)
+        if missing:
+            yield (
+                f"{task.column} will not be scored: it needs {len(task.folds)} folds, {', '.join(missing)} missing"
+            )
+    absent = [task.column for task in on_the_leaderboard() if task not in given]
     if absent:
         yield f"not given: {', '.join(absent)}"
     for each in predictions:
-        expected = UTTERANCES[each.task][FOLDS.index(each.fold) if each.fold else 0]
+        expected = each.task.official[each.fold]
         if each.utterances != expected:
             yield (
                 f"{_name(each)}: another corpus than the leaderboard's, "
@@ -99,15 +108,27 @@ def verdict(predictions: Sequence[Predictions]) -> Iterator[str]:
             )
 
 
-def _mean_over_folds(folds: Sequence[Predictions]) -> list[tuple[str, ...]]:
-    if len(folds) < len(FOLDS):
+def _by_task(predictions: Sequence[Predictions]) -> dict[Task, list[Predictions]]:
+    found: dict[Task, list[Predictions]] = {}
+    for each in predictions:
+        found.setdefault(each.task, []).append(each)
+    return found
+
+
+def _missing_folds(task: Task, given: Sequence[Predictions]) -> list[str]:
+    return [fold for fold in task.folds if fold not in {each.fold for each in given}]
+
+
+def _mean_over_folds(task: Task, given: Sequence[Predictions]) -> list[tuple[str, ...]]:
+    if not task.folds or _missing_folds(task, given):
         return []
-    mean = sum(each.accuracy for each in folds) / len(folds)
-    return [("ER", "mean of five folds", str(sum(each.utterances for each in folds)), _percent(mean), "")]
+    mean = sum(each.accuracy for each in given) / len(given)
+    utterances = str(sum(each.utterances for each in given))
+    return [(task.column, f"mean of {len(given)} folds", utterances, _percent(mean), "")]
 
 
 def _name(predictions: Predictions) -> str:
-    return f"{predictions.task.upper()} {predictions.fold}".strip()
+    return f"{predictions.task.column} {predictions.fold}".strip()
 
 
 def _percent(share: float) -> str:

@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 from ..corpora import synthetic
+from ..corpora.tasks import by_name
 
 HELP = "Synthesise small corpora with espeak-ng, in the layout of the four corpora that SUPERB uses."
-TASKS = ("ks", "sid", "ic", "er")
 EXAMPLE = "vqpool synthesise --output demo/corpora --tasks ks er"
 
 
@@ -17,8 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tasks",
         nargs="+",
-        choices=TASKS,
-        default=list(TASKS),
+        choices=synthetic.TASKS,
+        default=synthetic.TASKS,
         help="tasks whose corpora are made (default: all)",
     )
     parser.add_argument(
@@ -33,9 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    for task, datarc in synthetic.synthesise(args.output, args.tasks, args.size, args.seed).items():
+    for name, datarc in synthetic.synthesise(args.output, args.tasks, args.size, args.seed).items():
         override = ",,".join(
             f"config.downstream_expert.datarc.{key}={value}" for key, value in datarc.items()
         )
-        print(f'{task}: run_downstream.py -m train -n {task} -u mfcc_vq -d vqpool_{task} -o "{override}"')
+        downstream = by_name(name).downstream
+        print(f'{name}: run_downstream.py -m train -n {name} -u mfcc_vq -d {downstream} -o "{override}"')
     return 0

@@ -1,19 +1,22 @@
-"""The four corpora of SUPERB's utterance-level tasks: lists of utterances per split, by S3PRL's rules."""
+"""Corpora: utterances per split, how they are read, and the tasks that they serve (`tasks`).
 
-from .base import Corpus, Utterance, UtteranceDataset, collate, describe
-from .fluent_commands import fluent_commands
-from .iemocap import iemocap
-from .speech_commands import speech_commands
-from .voxceleb1 import voxceleb1
+The loader of a corpus is in the module of its name: `from s3prl_vqpool.corpora.iemocap import iemocap`.
+"""
 
-__all__ = [
-    "Corpus",
-    "Utterance",
-    "UtteranceDataset",
-    "collate",
-    "describe",
-    "fluent_commands",
-    "iemocap",
-    "speech_commands",
-    "voxceleb1",
-]
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .base import Corpus, Utterance, UtteranceDataset, collate, describe
+
+__all__ = ["Corpus", "Utterance", "UtteranceDataset", "collate", "describe"]
+
+
+def __getattr__(name: str) -> Any:
+    """A name of `base`, which imports torch, when it is first used: `tasks` needs no torch."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import base
+
+    return getattr(base, name)

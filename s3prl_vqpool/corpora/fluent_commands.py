@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError, unknown_name
 from .base import Corpus, Utterance
@@ -44,6 +45,11 @@ def fluent_commands(root: str | Path, labels: str = "slots") -> Corpus:
 
     splits = {split: [utterance(path, values) for _, path, values in rows[split]] for split in _FILES}
     return Corpus("fluent_commands", splits, classes)
+
+
+def load(datarc: Mapping[str, Any], _: str) -> Corpus:
+    """`fluent_commands` by the keys of a config's `datarc`."""
+    return fluent_commands(datarc["file_path"], datarc.get("labels", "slots"))
 
 
 def _rows(root: Path, table: Path) -> Iterator[tuple[int, Path, tuple[str, ...]]]:

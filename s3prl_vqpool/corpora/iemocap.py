@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,11 @@ def iemocap(
     order = torch.randperm(len(rest), generator=torch.Generator().manual_seed(0)).tolist()
     train, dev = [rest[index] for index in order[:trained]], [rest[index] for index in order[trained:]]
     return Corpus("emotion", {"train": train, "dev": dev, "test": test}, (names,))
+
+
+def load(datarc: Mapping[str, Any], fold: str) -> Corpus:
+    """`iemocap` by the keys of a config's `datarc`."""
+    return iemocap(datarc["root"], datarc.get("meta_data"), fold, datarc.get("valid_ratio", 0.2))
 
 
 def _from_json(root: Path, folder: Path) -> tuple[tuple[str, ...], list[Utterance], list[Utterance]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError, unknown_name
 from . import audio
@@ -57,6 +58,13 @@ def speech_commands(root: str | Path, test_root: str | Path | None = None, class
             "Speech Commands: Expected speech_commands_test_root as well (only classes: all35 needs none)."
         )
     return _twelve_classes(corpus_root(root, SPEECH_COMMANDS), corpus_root(test_root, SPEECH_COMMANDS_TEST))
+
+
+def load(datarc: Mapping[str, Any], _: str) -> Corpus:
+    """`speech_commands` by the keys of a config's `datarc`."""
+    return speech_commands(
+        datarc["speech_commands_root"], datarc.get("speech_commands_test_root"), datarc.get("classes", "v1")
+    )
 
 
 def _twelve_classes(root: Path, test_root: Path) -> Corpus:

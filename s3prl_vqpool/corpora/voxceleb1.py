@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError
 from .base import Corpus, Utterance
@@ -40,6 +41,11 @@ def voxceleb1(root: str | Path, meta_data: str | Path) -> Corpus:
     if missing:
         raise missing_files(meta_data, [(where, root / path) for where, path in missing], len(rows))
     return Corpus("voxceleb1", splits, (speakers,))
+
+
+def load(datarc: Mapping[str, Any], _: str) -> Corpus:
+    """`voxceleb1` by the keys of a config's `datarc`."""
+    return voxceleb1(datarc["file_path"], datarc["meta_data"])
 
 
 def _rows(meta_data: str | Path) -> Iterator[tuple[int, str, str]]:

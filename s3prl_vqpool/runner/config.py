@@ -11,12 +11,11 @@ from typing import Any
 
 import yaml
 
+from ..corpora.tasks import READING, Task, by_downstream
 from ..errors import InputError, unknown_name
 from . import plugin
 
 _EXPONENT = re.compile(r"[-+]?\d+\.?\d*[eE][-+]?\d+")
-#: How the keys of `datarc` end that say which corpus it is; the others say how it is read.
-_CORPUS = ("root", "path", "meta_data", "classes", "labels", "test_fold", "valid_ratio")
 
 
 def find(downstream: str, given: str | None) -> Path:
@@ -70,20 +69,23 @@ def read(
     """The config of a downstream with `-o` applied, for commands that do not go through S3PRL's runner.
 
     Args:
-        datarc: where no config is ``given``, what of it names the corpus goes into the default config's `datarc`.
+        datarc: that of a store. What of it says which corpus it is (`Task.corpus_keys`) holds here too, and its fold
+            is the default.
 
     Raises:
-        InputError: as `find`; or an option that is not ``config.SECTION.KEY=VALUE``.
+        InputError: as `find`; an option that is not ``config.SECTION.KEY=VALUE``; or ``given`` and ``override`` that
+            name another corpus than ``datarc``.
     """
     config = yaml.safe_load(find(downstream, given).read_text())
-    if given is None and datarc:
-        named = {key: value for key, value in datarc.items() if key.endswith(_CORPUS)}
-        config["downstream_expert"]["datarc"].update(named)
+    if datarc is not None and given is None:
+        config["downstream_expert"]["datarc"].update(_without_reading(datarc))
     for option in override.split(",,") if override else ():
         check_override(option.strip())
         if not option.strip().startswith("config."):
             raise InputError(f"-o {option!r}: only config.SECTION.KEY=VALUE means something here.")
         apply(option, config)
+    if datarc is not None:
+        _agree(by_downstream(downstream), config, datarc)
     return with_numbers(config)
 
 
@@ -94,6 +96,28 @@ def with_numbers(values: Any) -> Any:
     if isinstance(values, list):
         return [with_numbers(each) for each in values]
     return float(values) if isinstance(values, str) and _EXPONENT.fullmatch(values) else values
+
+
+def _own_datarc(config: dict[str, Any]) -> Section:
+    section = Section("config.downstream_expert", config["downstream_expert"])
+    return Section("config.downstream_expert.datarc", section["datarc"])
+
+
+def _agree(task: Task, config: dict[str, Any], datarc: Mapping[str, Any]) -> None:
+    """Complete the `datarc` of ``config`` with that of a store; InputError where they name different corpora."""
+    own = {**_without_reading(datarc), **_own_datarc(config)}
+    now = task.corpus_keys(own)
+    for key, before in task.corpus_keys(datarc).items():
+        if now[key] != before:
+            raise InputError(
+                f"config.downstream_expert.datarc.{key} {now[key]!r}: the store was extracted with {before!r}; leave "
+                "it out, or extract this corpus to another --store."
+            )
+    config["downstream_expert"]["datarc"] = own
+
+
+def _without_reading(datarc: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in datarc.items() if key not in READING}
 
 
 def apply(option: str, config: dict[str, Any]) -> None:
@@ -140,6 +164,16 @@ class Section(dict[str, Any]):
                 f"{self.name}.{key}: expected a whole number from {least} up, but got {value!r}."
             )
         return int(value)
+
+
+def datarc_of(downstream: str, values: dict[str, Any]) -> Section:
+    """The section `datarc` of one of this project's downstreams; InputError for a key that its default has not."""
+    return Section("config.downstream_expert.datarc", values, list(default_datarc(downstream)))
+
+
+def default_datarc(downstream: str) -> dict[str, Any]:
+    """The section `datarc` of the default config of one of this project's downstreams."""
+    return yaml.safe_load(plugin.default_config(downstream).read_text())["downstream_expert"]["datarc"]
 
 
 def runner_section(config: dict[str, Any]) -> Section:

@@ -1,14 +1,12 @@
-"""What the four downstream experts share: S3PRL's interface over a corpus, a linear head and the codes."""
+"""What the downstream experts share: S3PRL's interface over a corpus, a linear head and the codes."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
@@ -17,11 +15,12 @@ from torch.utils.data import DataLoader
 from .. import codes
 from ..corpora import Corpus, UtteranceDataset, audio, collate
 from ..corpora.sampling import TrainingSampler
+from ..corpora.tasks import Task
 from ..errors import InputError, unknown_name
 from ..files import write_text
 from ..pooling import method
 from . import provenance, statistics
-from .config import Section
+from .config import Section, datarc_of
 from .head import SuperbHead
 
 MODELRC = ("projector_dim", "pooling", "pooling_options", "pooling_statistics")
@@ -48,21 +47,22 @@ class UtteranceExpert(SuperbHead):
             `test_predict.txt` says which checkpoint the predictions come from.
 
     Raises:
-        InputError: a key of `datarc` or `modelrc` that is missing or unknown, an unknown pooling, a corpus that
-            is not as it should be, or one with other classes than the checkpoint's.
+        InputError: a key of `datarc` or `modelrc` that is missing or unknown, an unknown pooling or fold, `-v` and
+            `datarc` that name two folds, a corpus that is not as it should be, or one with other classes than the
+            checkpoint's.
     """
 
     best_score: Tensor
 
-    #: TensorBoard prefix and the name of the loss in it, as S3PRL's expert has them.
-    log_name: str
+    #: What is particular to the task as data: corpus, folds, prediction files.
+    task: Task
+    #: Name of the loss in TensorBoard, as S3PRL's expert has it.
     loss_name = "loss"
-    #: Splits whose predictions are written, and the suffix of those files.
+    #: Splits whose predictions are written.
     predicted_splits: tuple[str, ...] = ("dev", "test")
-    prediction_suffix = "txt"
     #: Whether an incomplete last training batch is left out.
     drop_last = False
-    #: Gain that audio is read with, in dB.
+    #: Gain in dB that audio is read with; that of the corpus.
     gain_db = 0.0
 
     def __init__(
@@ -78,9 +78,11 @@ class UtteranceExpert(SuperbHead):
         section = Section("config.downstream_expert", downstream_expert)
         modelrc = Section("config.downstream_expert.modelrc", section["modelrc"], MODELRC)
         method(str(modelrc["pooling"]))
-        self.datarc = Section("config.downstream_expert.datarc", section["datarc"], self._default_datarc())
-        self.variant = downstream_variant
-        corpus = None if mode == "inference" and "classes" in downstream_expert else self.load_corpus()
+        self.datarc = datarc_of(self.task.downstream, section["datarc"])
+        #: The fold that is held out for test; "" where the task has none.
+        self.fold = self.task.fold(self.datarc, downstream_variant)
+        known = mode == "inference" and "classes" in downstream_expert
+        corpus = None if known else self.task.load(self.datarc, self.fold)
         classes = _agreed_classes(downstream_expert, corpus)
         super().__init__(
             upstream_dim,
@@ -97,17 +99,13 @@ class UtteranceExpert(SuperbHead):
         self.register_buffer("best_score", torch.zeros(1))
 
     # ------------------------------------------------------------------------------ particular to a task
-    def load_corpus(self) -> Corpus:
-        """The task's corpus, from `datarc`."""
-        raise NotImplementedError
-
     def batch_size(self, split: str) -> int:
         """Utterances per batch of a split, from `datarc`."""
         return self.datarc.whole("train_batch_size" if split == "train" else "eval_batch_size")
 
     def prediction_line(self, utterance: str, names: Sequence[str]) -> str:
         """One line of a prediction file, from the utterance's id and a class name per slot."""
-        return " ".join([utterance, *names])
+        return self.task.separator.join([utterance, *names])
 
     def max_samples(self, split: str) -> int | None:
         """Longest piece of an utterance that is read, in samples; None for all of it."""
@@ -120,10 +118,6 @@ class UtteranceExpert(SuperbHead):
     def training_weights(self) -> list[float] | None:
         """Sampling weight of each training utterance, or None to take each once an epoch."""
         return None
-
-    def prediction_stem(self, split: str) -> str:
-        """What the names of a split's prediction files begin with."""
-        return split
 
     # --------------------------------------------------------------------------------- S3PRL's interface
     def get_dataloader(self, split: str, epoch: int = 0) -> DataLoader:
@@ -180,7 +174,7 @@ class UtteranceExpert(SuperbHead):
         """Log the averages and write the predictions; names of the checkpoints to save (dev-best.ckpt or none)."""
         accuracy = _average(records["acc"], None if split == "train" else records["weight"])
         for key, average in (("acc", accuracy), (self.loss_name, _average(records[self.loss_name]))):
-            logger.add_scalar(f"{self.log_name}/{split}-{key}", average, global_step=global_step)
+            logger.add_scalar(f"{self._prefix}/{split}-{key}", average, global_step=global_step)
         print(f"{split} acc: {accuracy}")
         lines = [f"{split} at step {global_step}: {accuracy}\n"]
         save_names = []
@@ -197,11 +191,11 @@ class UtteranceExpert(SuperbHead):
     def write_predictions(self, split: str, records: dict[str, list], step: int) -> None:
         """Write the predicted and the true labels of a split, and which model they are of."""
         for kind in ("predict", "truth"):
-            path = self.expdir / f"{self.prediction_stem(split)}_{kind}.{self.prediction_suffix}"
+            path = self._file(split, kind)
             rows = zip(records["filename"], records[kind])
             write_text(path, "".join(self.prediction_line(*row) + "\n" for row in rows))
         if self.origin:
-            path = self.expdir / f"{self.prediction_stem(split)}_predict.{self.prediction_suffix}"
+            path = self._file(split, "predict")
             described = provenance.describe(self.origin, step, split, self.datarc, path)
             write_text(provenance.path_of(path), described)
 
@@ -253,9 +247,14 @@ class UtteranceExpert(SuperbHead):
         logits = self.logits(padded, torch.tensor(frames, device=padded.device), batch)
         return logits.split([len(names) for names in self.classes], dim=1)
 
-    def _default_datarc(self) -> list[str]:
-        beside = Path(sys.modules[type(self).__module__].__file__ or "").with_name("config.yaml")
-        return list(yaml.safe_load(beside.read_text())["downstream_expert"]["datarc"])
+    def _file(self, split: str, kind: str) -> Path:
+        """``test_predict.txt``, or with folds ``test_fold1_predict.txt``."""
+        return self.expdir / f"{self.task.stem(split, self.fold)}_{kind}.{self.task.suffix}"
+
+    @property
+    def _prefix(self) -> str:
+        """In TensorBoard: that of S3PRL's expert."""
+        return "-".join(filter(None, [self.task.s3prl or self.task.name, self.fold]))
 
     def _names(self, indices: Tensor) -> list[tuple[str, ...]]:
         rows = indices.tolist()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -81,12 +80,6 @@ def expert_of(downstream: str) -> Callable[..., Any]:
     """The expert class of one of this project's downstreams."""
     register()
     return importlib.import_module(f"s3prl.downstream.{downstream}.expert").DownstreamExpert
-
-
-def expert_on(downstream: str, datarc: Mapping[str, Any]) -> Any:
-    """A downstream's expert, only to load its corpus: with the smallest head."""
-    section = {"datarc": datarc, "modelrc": {"projector_dim": 1, "pooling": "mean"}}
-    return expert_of(downstream)(1, section, expdir=os.curdir)
 
 
 def entry_of(manifest: Mapping[str, Any]) -> Callable[..., Any]:

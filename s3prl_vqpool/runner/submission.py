@@ -5,45 +5,24 @@ from __future__ import annotations
 import argparse
 import os
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import checkpoints, corpora
+from .. import checkpoints
 from ..corpora import Corpus, Utterance
-from ..corpora.iemocap import FOLDS
+from ..corpora.tasks import Task
 from ..errors import InputError, unknown_name
 from ..files import whole
 from . import provenance
 
 
 @dataclass(frozen=True)
-class Task:
-    """How a task's predictions look.
-
-    Attributes:
-        theirs: S3PRL's own expert.
-        load: the corpus, by `datarc` and fold.
-        paths: what in `datarc` is a path.
-        optional: which of them may be null.
-        suffix, separator, slots: of the prediction file, and the labels in a line of it.
-    """
-
-    theirs: str
-    load: Callable[[dict[str, Any], str], Corpus]
-    paths: tuple[str, ...]
-    optional: tuple[str, ...] = ()
-    suffix: str = "txt"
-    separator: str = " "
-    slots: int = 1
-
-
-@dataclass(frozen=True)
 class Predictions:
-    """Test predictions of one experiment; ``fold`` is "" for all but ER, ``accuracy`` in [0, 1]."""
+    """Test predictions of one experiment; ``fold`` is "" where the task has none, ``accuracy`` in [0, 1]."""
 
-    task: str
+    task: Task
     fold: str
     upstream: str
     utterances: int
@@ -52,71 +31,39 @@ class Predictions:
     content: bytes
 
 
-def _twelve_keywords(datarc: dict[str, Any], _: str) -> Corpus:
-    if datarc.get("classes", "v1") != "v1":
-        raise InputError(
-            f"SUPERB's KS has 12 classes, this experiment has datarc.classes={datarc['classes']}."
-        )
-    return corpora.speech_commands(datarc["speech_commands_root"], datarc["speech_commands_test_root"])
-
-
-TASKS = {
-    "ks": Task("speech_commands", _twelve_keywords, ("speech_commands_root", "speech_commands_test_root")),
-    "sid": Task(
-        "voxceleb1",
-        lambda datarc, _: corpora.voxceleb1(datarc["file_path"], datarc["meta_data"]),
-        ("file_path", "meta_data"),
-    ),
-    "ic": Task(
-        "fluent_commands",
-        lambda datarc, _: corpora.fluent_commands(datarc["file_path"], datarc.get("labels", "slots")),
-        ("file_path",),
-        suffix="csv",
-        separator=",",
-        slots=3,
-    ),
-    "er": Task(
-        "emotion",
-        lambda datarc, fold: corpora.iemocap(datarc["root"], datarc.get("meta_data"), fold),
-        ("root", "meta_data"),
-        optional=("meta_data",),
-    ),
-}
-
-
-def collect(task: str, expdir: Path) -> Predictions:
+def collect(task: Task, expdir: Path) -> Predictions:
     """The test predictions of an experiment, once everything about them is as it should be.
 
     Raises:
         InputError: not an experiment of this task; no predictions, or not those of `-m evaluate` and
             dev-best.ckpt; predictions that do not fit the corpus. Where a run is missing, its command is given.
     """
-    kind = TASKS[task]
     if not expdir.is_dir():
         raise InputError(
-            f"--{task} {expdir}: no such folder. Expected an experiment's (run_downstream.py -p)."
+            f"--{task.name} {expdir}: no such folder. Expected an experiment's (run_downstream.py -p)."
         )
     args, datarc = _trained(task, expdir)
-    fold = _fold(datarc, args) if task == "er" else ""
-    stem = f"test_{fold}" if fold else "test"
-    file, truth = (expdir / f"{stem}_{what}.{kind.suffix}" for what in ("predict", "truth"))
-    corpus_keys = {key: datarc.get(key) for key in kind.paths} | ({"test_fold": fold} if fold else {})
-    command = provenance.command(expdir, args, f"vqpool_{task}", corpus_keys)
+    fold = _fold(task, datarc, args)
+    stem = task.stem("test", fold)
+    file, truth = (expdir / f"{stem}_{what}.{task.suffix}" for what in ("predict", "truth"))
+    corpus_keys = {place.key: datarc.get(place.key) for place in task.places}
+    corpus_keys |= {task.fold_key: fold} if fold else {}
+    command = provenance.command(expdir, args, task.downstream, corpus_keys)
     content = _read(file, command)
-    record = provenance.verify(file, content, f"vqpool_{task}", command)
-    corpus = _corpus(file, kind, record, fold)
+    record = provenance.verify(file, content, task.downstream, command)
+    corpus = _corpus(file, task, record, fold)
     accuracy = _accuracy(
-        read_labels(file, content, corpus, kind),
-        read_labels(truth, _read(truth, command), corpus, kind),
-        {utterance.id: kind.separator.join(_parts(corpus, utterance)) for utterance in corpus.splits["test"]},
+        read_labels(file, content, corpus, task),
+        read_labels(truth, _read(truth, command), corpus, task),
+        {utterance.id: task.separator.join(_parts(corpus, utterance)) for utterance in corpus.splits["test"]},
         truth,
     )
-    member = "predict/" + "_".join(filter(None, (task, fold, "public"))) + f"/predict.{kind.suffix}"
+    member = "predict/" + "_".join(filter(None, (task.name, fold, "public"))) + f"/predict.{task.suffix}"
     count = len(corpus.splits["test"])
     return Predictions(task, fold, record["upstream"], count, accuracy, member, content)
 
 
-def read_labels(file: Path, content: bytes, corpus: Corpus, kind: Task) -> dict[str, str]:
+def read_labels(file: Path, content: bytes, corpus: Corpus, task: Task) -> dict[str, str]:
     """Label of each utterance in a file that must name exactly the corpus's test utterances.
 
     Raises:
@@ -125,13 +72,13 @@ def read_labels(file: Path, content: bytes, corpus: Corpus, kind: Task) -> dict[
     """
     expected = {utterance.id for utterance in corpus.splits["test"]}
     known = _known_labels(corpus)
-    form = kind.separator.join(["ID", *["LABEL"] * kind.slots])
+    form = task.separator.join(["ID", *["LABEL"] * task.slots])
     labels: dict[str, str] = {}
     lines: dict[str, int] = {}
     for number, line in enumerate(content.decode(errors="replace").removesuffix("\n").split("\n"), start=1):
         where = f"{file}, line {number}"
-        name, *values = line.split(kind.separator)
-        if len(values) != kind.slots or not all([name, *values]):
+        name, *values = line.split(task.separator)
+        if len(values) != task.slots or not all([name, *values]):
             raise InputError(f"{where}: Expected {form!r}, but got {line!r}.")
         if name not in expected:
             raise InputError(f"{where}: {name!r} is not in the corpus's test split.")
@@ -140,7 +87,7 @@ def read_labels(file: Path, content: bytes, corpus: Corpus, kind: Task) -> dict[
         for value, names in zip(values, known):
             if value not in names:
                 raise InputError(f"{where}: {unknown_name('label', value, names, full_list=len(names) < 20)}")
-        labels[name], lines[name] = kind.separator.join(values), number
+        labels[name], lines[name] = task.separator.join(values), number
     missing = sorted(expected - labels.keys())
     if missing:
         raise InputError(
@@ -171,36 +118,48 @@ def write_zip(output: Path, predictions: Iterable[Predictions]) -> Path:
 
 
 # -------------------------------------------------------------------------------------------------------- inside
-def _trained(task: str, expdir: Path) -> tuple[argparse.Namespace, dict[str, Any]]:
-    """S3PRL's arguments and the `datarc` that an experiment of ``task`` was trained with."""
+def _trained(task: Task, expdir: Path) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """S3PRL's arguments and the `datarc` that an experiment of ``task`` was trained with.
+
+    Raises:
+        InputError: an experiment of another task, or one that the leaderboard does not take.
+    """
     path = expdir / provenance.BEST
     state = checkpoints.load(path, required=("Args", "Config"))
     trained = getattr(state["Args"], "downstream", None)
-    if trained not in (f"vqpool_{task}", TASKS[task].theirs):
+    if trained not in (task.downstream, task.s3prl):
         raise InputError(
-            f"--{task} {expdir}: an experiment of -d {trained}. Expected one of -d vqpool_{task}."
+            f"--{task.name} {expdir}: an experiment of -d {trained}. Expected one of -d {task.downstream}."
         )
     try:
-        return state["Args"], dict(state["Config"]["downstream_expert"]["datarc"])
+        datarc = dict(state["Config"]["downstream_expert"]["datarc"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: its config has no downstream_expert.datarc.") from error
+    return state["Args"], datarc
 
 
-def _fold(datarc: dict[str, Any], args: argparse.Namespace) -> str:
-    """The fold that was held out in training, by the rule of S3PRL's emotion expert."""
-    fold = datarc.get("test_fold") or getattr(args, "downstream_variant", None) or FOLDS[0]
-    if fold not in FOLDS:
-        raise unknown_name("IEMOCAP fold", str(fold), FOLDS)
-    return fold
+def _fold(task: Task, datarc: dict[str, Any], args: argparse.Namespace) -> str:
+    """The fold that was held out in training; by the rule of S3PRL's emotion expert, `datarc` comes before `-v`."""
+    named = bool(datarc.get(task.fold_key)) or not task.folds
+    return task.fold(datarc, None if named else getattr(args, "downstream_variant", None))
 
 
-def _corpus(file: Path, kind: Task, record: dict[str, Any], fold: str) -> Corpus:
-    given = {key: path for key in kind.paths if isinstance(path := record["datarc"].get(key), str)}
-    absent = [key for key in kind.paths if key not in given and key not in kind.optional]
-    if absent:
-        raise InputError(f"{provenance.path_of(file)}: no datarc.{absent[0]}, the corpus cannot be found.")
-    found = {key: os.path.join(record["folder"], path) for key, path in given.items()}
-    return kind.load({**record["datarc"], **found}, fold)
+def _corpus(file: Path, task: Task, record: dict[str, Any], fold: str) -> Corpus:
+    datarc = dict(record["datarc"])
+    for key, wanted in task.required.items():
+        if datarc.get(key, wanted) != wanted:
+            raise InputError(
+                f"SUPERB's {task.column} needs datarc.{key}={wanted}, but this experiment has {key}={datarc[key]}."
+            )
+    for place in task.places:
+        path = datarc.get(place.key)
+        if isinstance(path, str):
+            datarc[place.key] = os.path.join(record["folder"], path)
+        elif not place.optional:
+            raise InputError(
+                f"{provenance.path_of(file)}: no datarc.{place.key}, the corpus cannot be found."
+            )
+    return task.load(datarc, fold)
 
 
 def _parts(corpus: Corpus, utterance: Utterance) -> list[str]:

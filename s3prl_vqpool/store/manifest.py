@@ -11,6 +11,7 @@ import torch
 
 from .. import __version__, pooling
 from ..codes.upstream import WithCodes
+from ..corpora.tasks import by_downstream
 from ..errors import InputError
 from ..files import sha256
 from . import layout
@@ -21,8 +22,6 @@ from .rows import Listing
 FORMAT = 1
 #: Kept for the record: where things were, and what changes no number beyond rounding.
 _RECORDED = ("ckpt", "upstream_model_config", "datarc", "threads", "version", "torch")
-#: How the keys of `datarc` that name folders and files end.
-_PLACES = ("root", "path", "meta_data")
 
 
 def describe(
@@ -49,10 +48,7 @@ def describe(
         "ckpt": os.path.abspath(ckpt) if ckpt and os.path.exists(ckpt) else ckpt,
         "upstream_model_config": os.path.abspath(given) if given else None,
         "upstream_model_config_sha256": _hash(given) if given else None,
-        "datarc": {
-            key: os.path.abspath(value) if key.endswith(_PLACES) and isinstance(value, str) else value
-            for key, value in options["datarc"].items()
-        },
+        "datarc": by_downstream(options["downstream"]).absolute(options["datarc"]),
         "fingerprint": upstream.fingerprint(),
         "layers": len(hidden_states),
         "dim": hidden_states[0].size(-1),

@@ -28,7 +28,7 @@ class Store:
         manifest: what determines its numbers: upstream, fingerprint, layers, dim, codebook_sizes, poolings,
             frames (whether they were extracted), dtype, downstream, datarc, root, list_sha256, ...
         added: poolings that `vqpool store add-pooling` added, each with what it was made with: its options, and
-            where it needs statistics ``counts`` (their `training.fingerprint`) and ``fold`` (ER's test fold, or None).
+            where it needs statistics ``counts`` (their `training.fingerprint`) and ``fold`` (the test fold, or None).
         shards: the rows of each shard, in its order.
         utterances: one `Row` per utterance, in the order of the list (train, dev, test, each utterance once); a
             row's number is its place in it.

@@ -13,9 +13,8 @@ from typing import Any
 from tqdm import tqdm
 
 from ..corpora import Utterance, audio
-from ..corpora.iemocap import FOLDS
-from ..runner.config import Section
-from ..runner.plugin import expert_of, expert_on
+from ..corpora.tasks import by_downstream
+from ..runner.config import Section, datarc_of
 
 Key = tuple[str, int | None, int | None]
 
@@ -69,7 +68,7 @@ class Listing:
 
 
 def listing(downstream: str, config: dict[str, Any]) -> Listing:
-    """Every utterance of train, dev and test of a downstream, in that order, of vqpool_er of all folds.
+    """Every utterance of train, dev and test of a downstream, in that order, fold after fold.
 
     An utterance that several splits or folds share comes once. A training utterance that is a random excerpt
     (Speech Commands' `_silence_`) becomes the consecutive whole windows of that length of its file.
@@ -79,21 +78,22 @@ def listing(downstream: str, config: dict[str, Any]) -> Listing:
         config: as the runner reads it; `downstream_expert` says where the corpus is.
 
     Raises:
-        InputError: as the downstream's expert and the headers of the files give it.
+        InputError: an unknown key of `datarc` or fold, a corpus that is not as it should be, or a file that is not
+            audio.
     """
-    datarc = Section("config.downstream_expert", config["downstream_expert"])["datarc"]
-    if hasattr(expert_of(downstream), "fold"):
-        experts = [expert_on(downstream, {**datarc, "test_fold": fold}) for fold in FOLDS]
-    else:
-        experts = [expert_on(downstream, datarc)]
-    splits = [split for expert in experts for split in expert.corpus.splits.values()]
+    section = Section("config.downstream_expert", config["downstream_expert"])
+    datarc = datarc_of(downstream, section["datarc"])
+    task = by_downstream(downstream)
+    task.fold(datarc)
+    corpora = [corpus for _, corpus in task.divisions(datarc)]
+    splits = [split for corpus in corpora for split in corpus.splits.values()]
     found: dict[Key, Utterance] = {}
     for utterance in _windows(utterance for split in splits for utterance in split):
         found.setdefault(key(utterance), replace(utterance, path=Path(os.path.abspath(utterance.path))))
     utterances = list(found.values())
     headers = tqdm(utterances, desc="reading headers", unit="file", leave=False, disable=None)
     samples = [u.frames if u.frames is not None else audio.length(u.path) for u in headers]
-    return Listing(utterances, samples, experts[0].gain_db, experts[0].datarc.whole("num_workers", least=0))
+    return Listing(utterances, samples, corpora[0].gain_db, datarc.whole("num_workers", least=0))
 
 
 def key(utterance: Utterance) -> Key:

@@ -11,9 +11,10 @@ import torch
 
 from .. import pooling
 from ..corpora import Utterance, UtteranceDataset
+from ..corpora.tasks import by_downstream
 from ..pooling import Counts
-from ..runner import plugin, statistics
-from ..runner.plugin import entry_of, expert_on
+from ..runner import statistics
+from ..runner.plugin import entry_of
 from .files import STATISTICS, Writer
 from .reader import Store
 
@@ -41,10 +42,9 @@ def obtain(store: Store, utterances: Sequence[Utterance], writer: Writer) -> Cou
 
 
 def split(store: Store) -> tuple[list[Utterance], str | None]:
-    """The training split that the manifest's `datarc` names, and ER's test fold, None for others."""
-    plugin.register()
-    expert = expert_on(store.manifest["downstream"], store.manifest["datarc"])
-    return expert.corpus.splits["train"], getattr(expert, "fold", None)
+    """The training split that the manifest's `datarc` names, and its test fold; None where there are no folds."""
+    task, datarc = by_downstream(store.manifest["downstream"]), store.manifest["datarc"]
+    return task.load(datarc).splits["train"], task.fold(datarc) or None
 
 
 def fingerprint(counts: Counts) -> str:

@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from .. import corpora, pooling
-from ..corpora.iemocap import FOLDS
+from ..corpora.tasks import Task as Kind
+from ..corpora.tasks import by_downstream, registered
 from ..errors import InputError
-from ..runner import plugin
-from ..runner.plugin import expert_on
+from ..runner.config import datarc_of
 from .features import Features
 from .nearest import Fold
-from .published import TASKS
 
 if TYPE_CHECKING:
     from ..store import Store
@@ -29,9 +28,9 @@ UPSTREAM = ("upstream", "fingerprint")
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """One of `TASKS`; ``labels`` int64 [N, slots], ``classes`` the number of classes of each slot."""
+    """A task on its store; ``labels`` int64 [N, slots], ``classes`` the number of classes of each slot."""
 
-    name: str
+    kind: Kind
     path: Path
     store: Store
     corpus: str
@@ -41,10 +40,15 @@ class Task:
     folds: tuple[Fold, ...]
 
     @property
+    def name(self) -> str:
+        """The task's column."""
+        return self.kind.column
+
+    @property
     def stored(self) -> list[str]:
         """Poolings whose vectors of every layer are there, S3PRL's `mean` among them.
 
-        Those with the statistics of one of ER's folds are not: the others must not see them.
+        Those with the statistics of one fold are not: the other folds must not see them.
         """
         added = self.store.added.items()
         return [*self.store.manifest["poolings"], *(n for n, made in added if made.get("fold") is None)]
@@ -64,18 +68,28 @@ def tasks(stores: Mapping[Path, Store]) -> list[Task]:
     """The tasks of opened stores, in the order of the table.
 
     Raises:
-        InputError: two stores of one task, or of different upstreams; a corpus that is not as it was.
+        InputError: a store of no registered task, two stores of one task, or of different upstreams; a corpus that
+            is not as it was.
     """
     found: dict[str, Path] = {}
     for path, store in stores.items():
-        name = str(store.manifest["downstream"]).removeprefix("vqpool_").upper()
+        name = kind_of(path, store).column
         if name in found:
             raise InputError(f"{path}: is of {name}, as {found[name]} is. Expected one store per task.")
         found[name] = path
         first = next(iter(stores))
         if any(store.manifest[key] != stores[first].manifest[key] for key in UPSTREAM):
             raise InputError(f"{path}: of another upstream than {first}. Expected one upstream in a table.")
-    return [task(name, found[name], stores[found[name]]) for name in TASKS if name in found]
+    ordered = [found[kind.column] for kind in registered() if kind.column in found]
+    return [task(path, stores[path]) for path in ordered]
+
+
+def kind_of(path: Path, store: Store) -> Kind:
+    """The task that a store was extracted for; InputError, which names the store, where there is none."""
+    try:
+        return by_downstream(str(store.manifest["downstream"]))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def layered(names: Sequence[str], tasks: Sequence[Task]) -> list[str]:
@@ -98,8 +112,8 @@ def demand(names: Sequence[str], tasks: Sequence[Task]) -> None:
                 )
 
 
-def task(name: str, path: Path, store: Store) -> Task:
-    """The task ``name`` of a store, divided as the corpus that its manifest names is.
+def task(path: Path, store: Store) -> Task:
+    """The task of a store, divided as the corpus that its manifest names is.
 
     Raises:
         InputError: a corpus that is not as it was.
@@ -109,7 +123,7 @@ def task(name: str, path: Path, store: Store) -> Task:
     for corpus in splits.values():
         _check_labels(corpus, store, path)
     return Task(
-        name,
+        kind_of(path, store),
         path,
         store,
         corpora.describe(first),
@@ -144,11 +158,9 @@ def features(store: Store) -> Features:
 
 
 def divisions(manifest: Mapping[str, Any]) -> Iterator[tuple[str, corpora.Corpus]]:
-    """(fold, corpus): the five folds of ER, otherwise one without a name; loaded as the task's expert does."""
-    plugin.register()
-    for name in FOLDS if manifest["downstream"] == "vqpool_er" else ("",):
-        datarc = {**manifest["datarc"], **({"test_fold": name} if name else {})}
-        yield name, expert_on(manifest["downstream"], datarc).corpus
+    """(fold, corpus) of every fold; of a task without folds one, named ""."""
+    downstream = manifest["downstream"]
+    return by_downstream(downstream).divisions(datarc_of(downstream, manifest["datarc"]))
 
 
 def fold(name: str, corpus: corpora.Corpus, store: Store) -> Fold:

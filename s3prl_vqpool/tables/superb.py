@@ -89,9 +89,16 @@ def measure(
 
 
 def config(task: Task, override: str | None) -> dict[str, Any]:
-    """The default config of a task with `-o` applied; the corpus is where the store found it."""
-    manifest = task.store.manifest
+    """The default config of a task with `-o` applied; the corpus is the store's.
+
+    Raises:
+        InputError: a config that the trainer cannot use, that never evaluates dev and test, or that names a fold.
+    """
+    manifest, key = task.store.manifest, task.kind.fold_key
     found = configs.read(manifest["downstream"], None, override, manifest["datarc"])
+    named = found["downstream_expert"]["datarc"].get(key)
+    if task.kind.folds and named != manifest["datarc"].get(key):
+        raise InputError(f"-o datarc.{key}={named}: every fold is held out in turn here; leave it out.")
     runner = configs.runner_section(found)
     if runner["eval_step"] > runner["total_steps"]:
         raise InputError(
@@ -133,7 +140,7 @@ class Experiments:
         """Accuracy in % on dev and test of each pooling's heads, by rate, and the step where `best` finds them."""
         config = deepcopy(self.config)
         if fold.name:
-            config["downstream_expert"]["datarc"]["test_fold"] = fold.name
+            config["downstream_expert"]["datarc"][self.task.kind.fold_key] = fold.name
         store, folder = self.task.store, self.folder / fold.name / f"seed={seed}"
         runs = train(store, store.manifest["downstream"], config, self.names, self.rates, folder, seed)
         return {name: [_figures(run) for run in runs if run.pooling == name] for name in self.names}

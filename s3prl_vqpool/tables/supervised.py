@@ -15,9 +15,6 @@ from .linear import Fits, Problem, Settings
 from .nearest import Fold
 from .stores import Task
 
-#: Batch, epochs and learning rate of each task (arXiv 2304.03940, Table 2).
-PAPER = {"KS": (4096, 200, 1e-2), "SID": (128, 50, 1e-3), "IC": (512, 200, 1e-3), "ER": (512, 200, 1e-3)}
-
 
 @dataclass(frozen=True)
 class Candidate:
@@ -83,8 +80,8 @@ def measure(
 
 def settings(task: Task, rates: Sequence[float] | None, seeds: Sequence[int]) -> Settings:
     """The paper's for a task, at its own learning rate or at ``rates``."""
-    batch, epochs, rate = PAPER[task.name]
-    return Settings(batch, epochs, tuple(rates or [rate]), tuple(seeds))
+    protocol = task.kind.protocol
+    return Settings(protocol.batch, protocol.epochs, tuple(rates or [protocol.rate]), tuple(seeds))
 
 
 def line(settings: Settings) -> str:

@@ -12,28 +12,27 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from ..files import write_text
-from .published import TASKS
+from .published import Figures, are_the_papers, paper_columns
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-#: upstream -> pooling -> figures of `TASKS`, and their mean as it was printed
-Figures = Mapping[str, Mapping[str, tuple[float, ...]]]
 
-
-def other_corpora(number: int) -> str:
-    """What has to be said below published figures."""
-    return (
+def about_published(number: int, columns: Sequence[str]) -> list[str]:
+    """The notes below published figures of Table ``number`` of the paper."""
+    notes = [
         f"paper: published figures (arXiv 2304.03940, Table {number}), on other corpora than the ones given here "
         "unless those are the full Speech Commands v2 (all words), VoxCeleb1, Fluent Speech Commands and IEMOCAP."
-    )
+    ]
+    without = [column for column in columns if column not in paper_columns()]
+    return [*notes, *([f"paper: has no figures of {', '.join(without)}."] if without else [])]
 
 
 @dataclass(frozen=True)
 class Row:
-    """Accuracies in % by task, of one pooling; ``layer``: a number, a word, or None, the mean over layers.
+    """Accuracies in % by column, of one pooling; ``layer``: a number, a word, or None, the mean over layers.
 
-    ``average``: over all four tasks; None where they are not all there.
+    ``average``: over the paper's four tasks; None where the columns are not exactly those.
     ``deviation``: standard deviations over repetitions, by task and, where there is an average, of it as "AVG".
     """
 
@@ -47,8 +46,8 @@ class Row:
 
 def measured(source: str, pooling: str, accuracy: Mapping[str, float], layer: int | str | None = None) -> Row:
     """A row whose average is computed here."""
-    complete = set(accuracy) == set(TASKS)
-    return Row(source, pooling, accuracy, sum(accuracy.values()) / len(TASKS) if complete else None, layer)
+    average = sum(accuracy.values()) / len(accuracy) if are_the_papers(accuracy) else None
+    return Row(source, pooling, accuracy, average, layer)
 
 
 def repeated(
@@ -61,16 +60,14 @@ def repeated(
     return replace(row, deviation={name: stdev(each) for name, each in columns.items() if len(each) > 1})
 
 
-def published(figures: Figures, poolings: Iterable[str], tasks: Sequence[str]) -> list[Row]:
-    """The paper's rows of these poolings, upstream after upstream; averages as they were printed."""
+def published(figures: Figures, poolings: Iterable[str], columns: Sequence[str]) -> list[Row]:
+    """The paper's rows of these poolings, upstream after upstream; averages as they were printed.
+
+    A task that the paper does not have gets no figure.
+    """
     wanted = list(poolings)
     return [
-        Row(
-            f"paper: {upstream}",
-            name,
-            {task: each for task, each in zip(TASKS, row) if task in tasks},
-            row[-1] if set(tasks) == set(TASKS) else None,
-        )
+        Row(f"paper: {upstream}", name, row.of(columns), row.average if are_the_papers(columns) else None)
         for upstream, rows in figures.items()
         for name, row in rows.items()
         if name in wanted
@@ -137,7 +134,7 @@ class Table:
 
     @property
     def _columns(self) -> list[str]:
-        return [*self.tasks, *(["AVG"] if set(self.tasks) == set(TASKS) else [])]
+        return [*self.tasks, *(["AVG"] if are_the_papers(self.tasks) else [])]
 
     def _figures(self, row: Row) -> list[str]:
         figures = [row.accuracy.get(task) for task in self.tasks] + [row.average]

@@ -16,7 +16,7 @@ from . import nearest, stores
 from .nearest import Score
 from .published import TABLE1
 from .stores import Task
-from .table import Row, Table, measured, other_corpora, published
+from .table import Row, Table, about_published, measured, published
 
 #: pooling -> task -> the score of each fold
 Scores = dict[str, dict[str, list[Score]]]
@@ -77,7 +77,7 @@ def make(
         for name in stores.layered(names, tasks):
             rows += by_layer(source, name, tasks)
             tick(f"layers of {name}")
-    notes = [*_notes(tasks, scores), *([other_corpora(1)] if reference else [])]
+    notes = [*_notes(tasks, scores), *(about_published(1, columns) if reference else [])]
     return Table(
         "Nearest neighbour by angle, test accuracy in %", columns, rows, notes, _configuration(tasks, scores)
     )

@@ -14,7 +14,7 @@ from .layers import NOTE, LayerScores
 from .published import TABLE2
 from .stores import Task
 from .supervised import Measured, Score, listed
-from .table import Row, Table, other_corpora, published, repeated
+from .table import Row, Table, about_published, published, repeated
 from .table1 import chosen_options
 
 OTHER_HEAD = "paper: its heads are one linear layer on pooled vectors, not SUPERB's."
@@ -53,7 +53,7 @@ def make(
         rows += _by_layer(source, name, by_layer)
     notes = [*_notes(measured, tasks, seeds), *_choices(measured)]
     notes += [NOTE] if layers else []
-    notes += [other_corpora(2)] if reference else []
+    notes += about_published(2, columns) if reference else []
     notes += [OTHER_HEAD] if reference and measured.protocol == "superb" else []
     return Table(measured.title, columns, rows, notes, _configuration(measured, layers, tasks, seeds))
 

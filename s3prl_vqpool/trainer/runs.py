@@ -112,7 +112,7 @@ def _expert(store: Store, name: str, config: dict[str, Any], args: argparse.Name
             upstream_dim=store.manifest["dim"], **deepcopy(config), **vars(args)
         )
     added = store.added.get(name, {})
-    if added.get("fold") not in (None, getattr(made, "fold", None)):
+    if added.get("fold") not in (None, made.fold):
         raise InputError(
             f"{store.folder}: its {name} is of {added['fold']}, not of {made.fold}: its statistics are of another "
             "training split. Extract this fold to another --store."

@@ -10,7 +10,8 @@ import torch
 from corpus_folders import fluent_commands_folder, refused, wav
 from torch.utils.data import DataLoader
 
-from s3prl_vqpool.corpora import Utterance, UtteranceDataset, collate, describe, fluent_commands
+from s3prl_vqpool.corpora import Utterance, UtteranceDataset, collate, describe
+from s3prl_vqpool.corpora.fluent_commands import fluent_commands
 
 RAMP = np.arange(16000, dtype=np.float32) / 16000
 

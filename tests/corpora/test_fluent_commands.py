@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from corpus_folders import COMMANDS, fluent_commands_folder, names, refused
 
-from s3prl_vqpool.corpora import fluent_commands
+from s3prl_vqpool.corpora.fluent_commands import fluent_commands
 
 COLUMNS = "a CSV with the columns path, action, object, location"
 

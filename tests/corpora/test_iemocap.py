@@ -15,7 +15,7 @@ import pytest
 import torch
 from corpus_folders import ids, iemocap_folder, names, refused
 
-from s3prl_vqpool.corpora import iemocap
+from s3prl_vqpool.corpora.iemocap import iemocap
 
 PURPOSE = 'Expected {"labels": {name: index}, "meta_data": [{"path": ..., "label": ...}]}.'
 S3PRL_SPLIT = """

@@ -21,8 +21,8 @@ from corpus_folders import (
     wav,
 )
 
-from s3prl_vqpool.corpora import Corpus, UtteranceDataset, speech_commands
-from s3prl_vqpool.corpora.speech_commands import speaker_split
+from s3prl_vqpool.corpora import Corpus, UtteranceDataset
+from s3prl_vqpool.corpora.speech_commands import speaker_split, speech_commands
 
 V1 = "Expected Speech Commands v0.01 for speech_commands_root (vqpool_ks): <word>/*.wav and"
 V2 = "Expected Speech Commands v0.02 for speech_commands_root (vqpool_ks, classes: all35): 35 <word>/*.wav"

@@ -16,15 +16,12 @@ import numpy as np
 import pytest
 from corpus_folders import bucket, names, refused, wav
 
-from s3prl_vqpool.corpora import (
-    UtteranceDataset,
-    fluent_commands,
-    iemocap,
-    speech_commands,
-    synthetic,
-    voxceleb1,
-)
+from s3prl_vqpool.corpora import UtteranceDataset, synthetic
+from s3prl_vqpool.corpora.fluent_commands import fluent_commands
+from s3prl_vqpool.corpora.iemocap import iemocap
+from s3prl_vqpool.corpora.speech_commands import speech_commands
 from s3prl_vqpool.corpora.synthetic.espeak import Espeak, Voice
+from s3prl_vqpool.corpora.voxceleb1 import voxceleb1
 
 if importlib.util.find_spec("espeakng_loader") is None:
     pytest.skip("espeakng-loader is not installed", allow_module_level=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from corpus_folders import names, refused, voxceleb1_folder, wav
 
-from s3prl_vqpool.corpora import voxceleb1
+from s3prl_vqpool.corpora.voxceleb1 import voxceleb1
 
 WANTED = "lines like '1 id10001/1zcIwhmdeo4/00001.wav' (1 train, 2 dev, 3 test)"
 

@@ -23,7 +23,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from s3prl_vqpool import checkpoints, corpora
+from s3prl_vqpool import checkpoints
+from s3prl_vqpool.corpora.fluent_commands import fluent_commands
+from s3prl_vqpool.corpora.speech_commands import speech_commands
+from s3prl_vqpool.corpora.voxceleb1 import voxceleb1
 from s3prl_vqpool.errors import InputError
 from s3prl_vqpool.files import sha256
 from s3prl_vqpool.runner.config import Section
@@ -180,14 +183,14 @@ def test_training_files_hold_nothing_of_a_dev_or_test_part(speech_root: Path, tm
         (copied / path.name).symlink_to(path.resolve())
     (copied / "unlabelled").unlink()
     (copied / "unlabelled").mkdir()
-    sid = corpora.voxceleb1(copied / "VoxCeleb1", copied / "VoxCeleb1" / "split.txt")
+    sid = voxceleb1(copied / "VoxCeleb1", copied / "VoxCeleb1" / "split.txt")
     for name, utterance in (("new.wav", sid.splits["train"][0]), ("shared.wav", sid.splits["test"][0])):
         (copied / "unlabelled" / name).write_bytes(utterance.path.read_bytes())
     files = speech_module.training_files(copied)
     assert copied / "unlabelled" / "new.wav" in files
     assert copied / "unlabelled" / "shared.wav" not in files
-    ks = corpora.speech_commands(copied / "speech_commands_v0.01", copied / "speech_commands_test_set_v0.01")
-    ic = corpora.fluent_commands(copied / "fluent_speech_commands_dataset")
+    ks = speech_commands(copied / "speech_commands_v0.01", copied / "speech_commands_test_set_v0.01")
+    ic = fluent_commands(copied / "fluent_speech_commands_dataset")
     train = {sha256(path) for path in files}
     for corpus in (ks, ic, sid):
         for split in ("dev", "test"):

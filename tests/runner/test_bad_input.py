@@ -90,7 +90,7 @@ def test_names_and_missing_options(option: str, value: str, message: str, refuse
         (f"{VAP}=0", f"pooling_options.hidden: {WHOLE} 1 up, but got 0."),
         (f"{SIF}=0", "pooling_options.a: expected a number above 0, but got 0."),
         (f"{DATARC}.rooot=1", f"Unknown key in {DATARC}: 'rooot'. Did you mean root"),
-        (f"{DATARC}.test_fold=fold6", "Unknown IEMOCAP fold 'fold6'. Did you mean fold"),
+        (f"{DATARC}.test_fold=fold6", "Unknown fold of vqpool_er: 'fold6'. Did you mean fold"),
         (f"{DATARC}.valid_ratio=most", "IEMOCAP: Expected valid_ratio between 0 and 1, but got 'most'."),
         (f"{DATARC}.train_batch_size=0", f"{DATARC}.train_batch_size: {WHOLE} 1 up, but got 0."),
         (f"{DATARC}.num_workers=-1", f"{DATARC}.num_workers: {WHOLE} 0 up, but got -1."),
@@ -163,7 +163,7 @@ def test_a_config_without_an_entry_names_it(refused: Any, tmp_path: Path) -> Non
     assert refused(*START[:-1], "vqpool_sid", "-c", path).startswith(message)
     text = plugin.default_config("vqpool_sid").read_text()
     Path(path).write_text(text.replace("    meta_data:", "    # meta_data:"))
-    message = f"{DATARC} has no 'meta_data': add it to the config, or give -o {DATARC}.meta_data=VALUE."
+    message = f"{DATARC}.meta_data: vqpool_sid needs this path, give -o {DATARC}.meta_data=PATH."
     assert refused(*START[:-1], "vqpool_sid", "-c", path) == message
 
 

@@ -129,7 +129,7 @@ def test_unknown_names_are_refused_in_one_line(make: Any, synthetic: dict) -> No
         make("ks", modelrc={"poolling": "mean"})
     with pytest.raises(InputError, match=r"datarc: 'batchsize'\. Did you mean batch_size"):
         make("ks", datarc={"batchsize": 3})
-    with pytest.raises(InputError, match=r"^Unknown IEMOCAP fold 'fold6'\. Did you mean fold"):
+    with pytest.raises(InputError, match=r"^Unknown fold of vqpool_er: 'fold6'\. Did you mean fold"):
         make("er", datarc={"test_fold": "fold6"})
     with pytest.raises(InputError, match=r"^Unknown Speech Commands class set 'all36'\. Did you mean all35"):
         make("ks", datarc={"classes": "all36"})

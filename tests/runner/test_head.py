@@ -15,6 +15,7 @@ import s3prl_vqpool  # noqa: F401  (makes s3prl importable)
 from s3prl_vqpool import codes, pooling
 from s3prl_vqpool.codes.handover import Codes
 from s3prl_vqpool.corpora import Corpus, Utterance
+from s3prl_vqpool.corpora.tasks import Task
 from s3prl_vqpool.errors import InputError
 from s3prl_vqpool.runner.expert import UtteranceExpert
 from s3prl_vqpool.runner.head import Pooled, SuperbHead
@@ -27,15 +28,13 @@ WITHOUT_STATISTICS = [name for name in pooling.methods() if not pooling.method(n
 class Sixteen(UtteranceExpert):
     """16 frames' columns to 16 classes, on no audio at all."""
 
-    log_name = "sixteen"
+    task = Task("sixteen", "nothing", "vqpool_ks", f"{__name__}:no_audio", places=())
 
-    def _default_datarc(self) -> list[str]:
-        return []
 
-    def load_corpus(self) -> Corpus:
-        classes = tuple(f"class{index}" for index in range(CLASSES))
-        each = [Utterance(Path("none.wav"), (index,), f"utterance{index}") for index in range(CLASSES)]
-        return Corpus("sixteen", {"train": each, "dev": each, "test": each}, (classes,))
+def no_audio(*_: object) -> Corpus:
+    classes = tuple(f"class{index}" for index in range(CLASSES))
+    each = [Utterance(Path("none.wav"), (index,), f"utterance{index}") for index in range(CLASSES)]
+    return Corpus("sixteen", {"train": each, "dev": each, "test": each}, (classes,))
 
 
 def sixteen(tmp_path: Path, name: str, identity: bool = False) -> Sixteen:

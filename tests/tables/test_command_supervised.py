@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from torch import Tensor
 
 from s3prl_vqpool import pooling
 from s3prl_vqpool.cli.main import main
+from s3prl_vqpool.corpora import tasks
 from s3prl_vqpool.pooling.options import grid
 from s3prl_vqpool.store import Store
-from s3prl_vqpool.tables import supervised
 
 pytest.importorskip("rich")
 
@@ -38,8 +39,9 @@ def stored(synthetic: dict[str, dict[str, str]], tmp_path_factory: pytest.TempPa
 @pytest.fixture
 def command(stored: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """`command("ic", ..., more=[...])` with 5 epochs; the table goes to the test's folder."""
-    short = {task: (batch, 5, rate) for task, (batch, _, rate) in supervised.PAPER.items()}
-    monkeypatch.setattr(supervised, "PAPER", short)
+    for task in tasks.registered():
+        short = replace(task, protocol=replace(task.protocol, epochs=5))
+        monkeypatch.setitem(tasks._tasks, task.name, short)
 
     def command(*tasks: str, more: list[str]) -> int:
         folders = [stored[task] for task in tasks]

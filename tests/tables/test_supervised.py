@@ -108,9 +108,7 @@ def test_evaluate_trains_on_vectors_of_one_utterance_at_a_time(name: str, made: 
 def test_evaluate_names_no_frames_for_learned_poolings(made: dict) -> None:
     task = one(made, frames=None, poolings=["AP"])
     assert table2.choose(None, [task]) == list(pooling.methods())
-    without = stores.task(
-        "SID", Path("sid"), replace(task.store, manifest={**task.store.manifest, "frames": False})
-    )  # type: ignore[type-var]
+    without = stores.task(Path("sid"), replace(task.store, manifest={**task.store.manifest, "frames": False}))  # type: ignore[type-var]
     assert table2.choose(None, [without]) == ["AP", "Whitening", "SoftDecay"]
     assert table2.choose(["softdecay", "AP", "SoftDecay"], [without]) == ["SoftDecay", "AP"]
     for name in ("SAP", "VQ-LP"):

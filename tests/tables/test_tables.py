@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from s3prl_vqpool.corpora import tasks
 from s3prl_vqpool.tables import table1
-from s3prl_vqpool.tables.published import TABLE1, TABLE2, TASKS
-from s3prl_vqpool.tables.table import Figures, Row, Table, measured, published, repeated
+from s3prl_vqpool.tables.published import TABLE1, TABLE2, Figures, Printed
+from s3prl_vqpool.tables.table import Row, Table, measured, published, repeated
 
 PAPER = Path(__file__).resolve().parents[3] / "shared" / "paper.md"
-FULL = dict(zip(TASKS, (50.0, 25.0, 12.5, 100 / 3)))
+FULL = {"KS": 50.0, "SID": 25.0, "IC": 12.5, "ER": 100 / 3}
+TASKS = tuple(FULL)
 
 
 def table(tasks: tuple[str, ...] = TASKS, layers: int = 2) -> Table:
@@ -26,16 +28,21 @@ def table(tasks: tuple[str, ...] = TASKS, layers: int = 2) -> Table:
     return Table("a title", tasks, rows, ["a note"], {"stores": {"KS": {"upstream": "mfcc_vq"}}})
 
 
+def printed(*figures: float) -> Printed:
+    *cells, average = figures
+    return Printed(dict(zip(("KWS", "SID", "IC", "ER"), cells)), average)
+
+
 def test_published_figures_are_those_of_the_paper() -> None:
-    assert TABLE1["base"]["AP"] == (58.44, 13.85, 26.71, 53.44, 38.11)
-    assert TABLE1["base"]["VQ-AllSquash-OR"][1] == 12.99
-    assert TABLE1["large"]["VQ-LP"] == (83.07, 19.42, 55.00, 57.29, 53.69)
-    assert TABLE1["XLS-R"]["VQ-BP"][0] == 86.30
-    assert TABLE1["XLS-R"]["Whitening"][3] == 50.69
+    assert TABLE1["base"]["AP"] == printed(58.44, 13.85, 26.71, 53.44, 38.11)
+    assert TABLE1["base"]["VQ-AllSquash-OR"].accuracy["SID"] == 12.99
+    assert TABLE1["large"]["VQ-LP"] == printed(83.07, 19.42, 55.00, 57.29, 53.69)
+    assert TABLE1["XLS-R"]["VQ-BP"].accuracy["KWS"] == 86.30
+    assert TABLE1["XLS-R"]["Whitening"].accuracy["ER"] == 50.69
     assert all(list(rows) == list(TABLE1["base"]) for rows in TABLE1.values())
     assert set(TABLE1["base"]) <= set(table1.unsupervised())
-    assert TABLE2["base"]["SAP"] == (95.15, 40.86, 97.39, 55.66, 72.27)
-    assert TABLE2["XLS-R"]["VQ-LP"] == (97.59, 68.13, 94.38, 70.67, 82.69)
+    assert TABLE2["base"]["SAP"] == printed(95.15, 40.86, 97.39, 55.66, 72.27)
+    assert TABLE2["XLS-R"]["VQ-LP"] == printed(97.59, 68.13, 94.38, 70.67, 82.69)
     assert all(list(rows) == ["AP", "SP", "VQ-LP", "SAP", "ASP", "VAP"] for rows in TABLE2.values())
 
 
@@ -46,11 +53,14 @@ def test_published_figures_equal_the_whole_table(heading: str, table: Figures) -
     cells = [
         [cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")
     ]
-    found: dict[str, dict[str, tuple[float, ...]]] = {}
-    for upstream, name, *figures in cells[2:]:
+    columns = cells[0][2:-1]
+    assert sorted(columns) == sorted(task.published for task in tasks.registered() if task.published)
+    found: dict[str, dict[str, Printed]] = {}
+    for upstream, name, *figures, average in cells[2:]:
         if upstream:
             found[upstream] = {}
-        found[list(found)[-1]][name] = tuple(map(float, figures))
+        accuracy = dict(zip(columns, map(float, figures)))
+        found[list(found)[-1]][name] = Printed(accuracy, float(average))
     assert found == table
 
 
@@ -59,8 +69,8 @@ def test_published_averages_agree_to_rounding(table: Figures, others: list[tuple
     """The cells are rounded to 0.01, and so is the average: it may be off by 0.01."""
     found = []
     for upstream, rows in table.items():
-        for name, (*figures, average) in rows.items():
-            if abs(sum(figures) / 4 - average) >= 0.01:
+        for name, row in rows.items():
+            if abs(sum(row.accuracy.values()) / 4 - row.average) >= 0.01:
                 found.append((upstream, name))
     assert found == others
 

@@ -69,9 +69,9 @@ SIZES = {
 
 
 def synthesise(
-    out: str | Path, tasks: Sequence[str] = ("ks", "sid", "ic", "er"), size: str = "default", seed: int = 0
+    out: str | Path, tasks: Sequence[str] | None = None, size: str = "default", seed: int = 0
 ) -> dict[str, dict[str, str]]:
-    """Synthesise the corpora of ``tasks`` in ``out``; returns S3PRL's ``datarc`` entries for each.
+    """Synthesise the corpora of ``tasks`` (None: of all `TASKS`) in ``out``; S3PRL's ``datarc`` entries for each.
 
     A corpus appears under its name when it is complete, with a file ``SYNTHETIC.json`` in it that says
     what it is. What is there already with the same size and seed is reused; what a killed run left is
@@ -81,7 +81,7 @@ def synthesise(
         InputError: an unknown task or size, no ``espeakng-loader``, or a folder of that name that holds
             something else (which is never touched).
     """
-    out = Path(out)
+    out, tasks = Path(out), TASKS if tasks is None else tasks
     for task in tasks:
         if task not in _RECORDERS:
             raise unknown_name("task", task, _RECORDERS)
@@ -239,3 +239,5 @@ _RECORDERS: dict[str, tuple[Callable[[Path, Studio, Size], None], tuple[str, ...
     "ic": (_fluent_commands, ("fluent_speech_commands_dataset",)),
     "er": (_iemocap, ("IEMOCAP",)),
 }
+TASKS = tuple(_RECORDERS)
+"""The tasks that have a synthetic corpus."""

@@ -148,7 +148,7 @@ def test_experiments_of_something_else_are_refused(experiment: Any, submit: Any,
             "--ks",
             er.folder,
         ): f"--ks {er.folder}: an experiment of -d vqpool_er. Expected one of -d vqpool_ks.",
-        ("--ks", all35.folder): "SUPERB's KS has 12 classes, this experiment has datarc.classes=all35.",
+        ("--ks", all35.folder): "SUPERB's KS needs datarc.classes=v1, but this experiment has classes=all35.",
         ("--ks", bare.folder): f"{bare.best}: no such checkpoint.",
         ("--sid", tmp_path / "no"): f"--sid {tmp_path}/no: no such folder. Expected an experiment's "
         "(run_downstream.py -p).",

@@ -65,7 +65,7 @@ def test_a_session_from_training_to_predict_zip(
         f"ER fold3  mfcc_vq           16   {100 * accuracy[er]:5.2f} %  predict/er_fold3_public/predict.txt",
         "",
         "will be scored: KS",
-        "ER will not be scored: it needs five folds, fold1, fold2, fold4, fold5 missing",
+        "ER will not be scored: it needs 5 folds, fold1, fold2, fold4, fold5 missing",
         "not given: SID, IC",
         "KS: another corpus than the leaderboard's, 24 test utterances instead of 3081",
         "ER fold3: another corpus than the leaderboard's, 16 test utterances instead of 1151",
@@ -147,12 +147,12 @@ def test_five_folds_are_scored_and_averaged(experiment: Any, submit: Any, tmp_pa
     printed = submit("--er", *(exp.folder for exp in folds))
     assert [line.split()[1] for line in printed[1:6]] == [f"fold{k}" for k in range(1, 6)]
     share = sum(1 - wrong / 16 for wrong in range(5)) / 5
-    assert printed[6].split() == f"ER mean of five folds 80 {100 * share:.2f} %".split()
+    assert printed[6].split() == f"ER mean of 5 folds 80 {100 * share:.2f} %".split()
     assert printed[8] == "will be scored: ER"
     assert set(members(tmp_path / "out" / "predict.zip")) == {exp.member for exp in folds}
     assert submit("--er", *(exp.folder for exp in folds[:4]), "--overwrite")[6:8] == [
         "will be scored: nothing",
-        "ER will not be scored: it needs five folds, fold3 missing",
+        "ER will not be scored: it needs 5 folds, fold3 missing",
     ]
 
 

@@ -1,0 +1,247 @@
+"""The tasks, each told once: corpus, folds, prediction file, official counts, the paper's protocol.
+
+Importing this module loads no torch and no corpus. A further task is one call of `register`, and a folder below
+`downstream/`.
+"""
+
+from __future__ import annotations
+
+import os
+import pkgutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from .base import Corpus
+
+#: Keys of `datarc` that say how a corpus is read. All other keys say which corpus it is.
+READING = ("batch_size", "train_batch_size", "eval_batch_size", "num_workers", "pre_load", "max_timestep")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A key of `datarc` that holds the path of a folder or file of the corpus.
+
+    Attributes:
+        key: the key.
+        metavar: its name on the command line (`vqpool doctor`).
+        optional: whether it may be left out.
+    """
+
+    key: str
+    metavar: str
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Training of one linear layer with Adam: utterances per batch, epochs, learning rate.
+
+    The defaults are those of arXiv 2304.03940, Table 2, for intent classification and emotion recognition.
+    """
+
+    batch: int = 512
+    epochs: int = 200
+    rate: float = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """An utterance classification task.
+
+    Attributes:
+        name: short name, e.g. ``ks``.
+        title: what is recognised.
+        downstream: name of its expert, for `-d`.
+        loader: ``module:function``. The function takes the `datarc` (a mapping) and the name of a fold ("" where
+            the task has none), and gives a `Corpus`.
+        places: where the corpus lies.
+        folds: names of its folds, the default first; empty where the corpus has one fixed test set.
+        fold_key: key of `datarc` that chooses a fold.
+        s3prl: S3PRL's own expert for the task.
+        suffix, separator, slots: ending of the prediction files, what separates the fields of a line, and the number
+            of labels in a line.
+        official: number of test utterances on the SUPERB leaderboard, by fold ("" where the task has none); empty
+            where the task is not on the leaderboard.
+        required: values that `datarc` must have for the leaderboard.
+        protocol: how the paper trains a linear layer for the task.
+        published: the task's column in the tables of arXiv 2304.03940; None where it has none.
+    """
+
+    name: str
+    title: str
+    downstream: str
+    loader: str
+    places: tuple[Place, ...]
+    folds: tuple[str, ...] = ()
+    fold_key: str = "test_fold"
+    s3prl: str | None = None
+    suffix: str = "txt"
+    separator: str = " "
+    slots: int = 1
+    official: Mapping[str, int] = field(default_factory=dict)
+    required: Mapping[str, Any] = field(default_factory=dict)
+    protocol: Protocol = Protocol()
+    published: str | None = None
+
+    @property
+    def column(self) -> str:
+        """The task's column in tables."""
+        return self.name.upper()
+
+    def fold(self, datarc: Mapping[str, Any], variant: str | None = None) -> str:
+        """The fold that is held out for test: of ``datarc``, or ``variant`` (S3PRL's `-v`), or the first; "" without.
+
+        Raises:
+            InputError: an unknown fold, `datarc` and ``variant`` that name two, or a ``variant`` where there are no
+                folds.
+        """
+        if not self.folds:
+            if variant is not None:
+                raise InputError(f"-v {variant}: {self.downstream} has no folds; leave -v out.")
+            return ""
+        named = datarc.get(self.fold_key)
+        if named and variant and named != variant:
+            raise InputError(
+                f"-v {variant}: the config says datarc.{self.fold_key}: {named}; leave one of the two out."
+            )
+        chosen = named or variant or self.folds[0]
+        if chosen not in self.folds:
+            raise unknown_name(f"fold of {self.downstream}:", str(chosen), self.folds)
+        return str(chosen)
+
+    def stem(self, split: str, fold: str) -> str:
+        """What the names of a split's prediction files begin with."""
+        return f"{split}_{fold}" if fold else split
+
+    def load(self, datarc: Mapping[str, Any], fold: str | None = None) -> Corpus:
+        """The corpus that ``datarc`` names, divided by ``fold`` (None: by `Task.fold`).
+
+        Raises:
+            InputError: a place that is missing, an unknown fold, or a corpus that is not as it should be.
+        """
+        for place in self.places:
+            if not place.optional and datarc.get(place.key) is None:
+                key = f"config.downstream_expert.datarc.{place.key}"
+                raise InputError(f"{key}: {self.downstream} needs this path, give -o {key}=PATH.")
+        return pkgutil.resolve_name(self.loader)(datarc, self.fold(datarc) if fold is None else fold)
+
+    def divisions(self, datarc: Mapping[str, Any]) -> Iterator[tuple[str, Corpus]]:
+        """(fold, corpus) of every fold; of a task without folds one, named ""."""
+        for fold in self.folds or ("",):
+            yield fold, self.load(datarc, fold)
+
+    def absolute(self, datarc: Mapping[str, Any]) -> dict[str, Any]:
+        """``datarc`` with absolute paths."""
+        places = {place.key for place in self.places}
+        return {
+            key: os.path.abspath(value) if key in places and isinstance(value, str) else value
+            for key, value in datarc.items()
+        }
+
+    def corpus_keys(self, datarc: Mapping[str, Any]) -> dict[str, Any]:
+        """What of ``datarc`` says which corpus it is: all but the keys of `READING`, and the fold; paths absolute."""
+        return {
+            key: value
+            for key, value in self.absolute(datarc).items()
+            if key not in READING and key != self.fold_key
+        }
+
+
+_tasks: dict[str, Task] = {}
+
+
+def register(task: Task) -> Task:
+    """Make ``task`` known to all commands; InputError where its name or downstream is taken."""
+    for other in _tasks.values():
+        if task.name == other.name or task.downstream == other.downstream:
+            raise InputError(
+                f"Task {task.name!r} ({task.downstream}) is registered already, as {other.name!r} ({other.downstream})."
+            )
+    _tasks[task.name] = task
+    return task
+
+
+def registered() -> list[Task]:
+    """All tasks, in the order of tables."""
+    return list(_tasks.values())
+
+
+def by_name(name: str) -> Task:
+    """The task of that name; InputError with close matches where there is none."""
+    if name not in _tasks:
+        raise unknown_name("task", name, _tasks)
+    return _tasks[name]
+
+
+def by_downstream(downstream: str) -> Task:
+    """The task of a downstream; InputError with close matches where there is none."""
+    known = {task.downstream: task for task in _tasks.values()}
+    if downstream not in known:
+        raise unknown_name("downstream of a task:", downstream, known)
+    return known[downstream]
+
+
+register(
+    Task(
+        name="ks",
+        title="keyword spotting",
+        downstream="vqpool_ks",
+        loader=f"{__package__}.speech_commands:load",
+        places=(
+            Place("speech_commands_root", "ROOT"),
+            Place("speech_commands_test_root", "TEST_ROOT", optional=True),
+        ),
+        s3prl="speech_commands",
+        official={"": 3081},
+        required={"classes": "v1"},
+        protocol=Protocol(batch=4096, epochs=200, rate=1e-2),
+        published="KWS",
+    )
+)
+register(
+    Task(
+        name="sid",
+        title="speaker identification",
+        downstream="vqpool_sid",
+        loader=f"{__package__}.voxceleb1:load",
+        places=(Place("file_path", "ROOT"), Place("meta_data", "LIST")),
+        s3prl="voxceleb1",
+        official={"": 8251},
+        protocol=Protocol(batch=128, epochs=50, rate=1e-3),
+        published="SID",
+    )
+)
+register(
+    Task(
+        name="ic",
+        title="intent classification",
+        downstream="vqpool_ic",
+        loader=f"{__package__}.fluent_commands:load",
+        places=(Place("file_path", "ROOT"),),
+        s3prl="fluent_commands",
+        suffix="csv",
+        separator=",",
+        slots=3,
+        official={"": 3793},
+        protocol=Protocol(batch=512, epochs=200, rate=1e-3),
+        published="IC",
+    )
+)
+register(
+    Task(
+        name="er",
+        title="emotion recognition",
+        downstream="vqpool_er",
+        loader=f"{__package__}.iemocap:load",
+        places=(Place("root", "ROOT"), Place("meta_data", "META_DATA", optional=True)),
+        folds=("fold1", "fold2", "fold3", "fold4", "fold5"),
+        s3prl="emotion",
+        official={"fold1": 1085, "fold2": 1023, "fold3": 1151, "fold4": 1031, "fold5": 1241},
+        protocol=Protocol(batch=512, epochs=200, rate=1e-3),
+        published="ER",
+    )
+)
