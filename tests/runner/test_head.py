@@ -33,8 +33,11 @@ class Sixteen(UtteranceExpert):
 
 def no_audio(*_: object) -> Corpus:
     classes = tuple(f"class{index}" for index in range(CLASSES))
-    each = [Utterance(Path("none.wav"), (index,), f"utterance{index}") for index in range(CLASSES)]
-    return Corpus("sixteen", {"train": each, "dev": each, "test": each}, (classes,))
+    splits = {
+        split: [Utterance(Path(f"{split}.wav"), (index,), f"utterance{index}") for index in range(CLASSES)]
+        for split in ("train", "dev", "test")
+    }
+    return Corpus("sixteen", splits, (classes,))
 
 
 def sixteen(tmp_path: Path, name: str, identity: bool = False) -> Sixteen:
