@@ -53,19 +53,19 @@ def test_features_without_frames_are_the_mean_of_the_layers(divisions: dict) -> 
 
 
 def test_fold_takes_every_stored_window_of_drawn_silence() -> None:
-    noise, word = Path("/noise.wav").absolute(), Path("/yes.wav").absolute()
+    noise = Path("/noise.wav").absolute()
     windows = [Utterance(noise, (1,), f"noise#{k}", 0.5, 16000 * k, 16000) for k in range(2)]
-    drawn, words = Utterance(noise, (1,), "noise", frames=16000), Utterance(word, (0,), "yes")
-    corpus = corpora.Corpus(
-        "ks", {"train": [drawn, words], "dev": [words, *windows], "test": [words]}, (("a", "b"),)
-    )
-    rows = [Row(u.id, u.path, u.start, u.frames, 4, u.label) for u in (windows[0], words, windows[1])]
-    store = replace(fake("ks")[0], utterances=rows)
-    made = stores.fold("", corpus, store)
+    drawn = Utterance(noise, (1,), "noise", frames=16000)
+    yes, no, up = (Utterance(Path(f"/{name}.wav").absolute(), (0,), name) for name in ("yes", "no", "up"))
+    splits = {"train": [drawn, yes], "dev": [no, *windows], "test": [up]}
+    corpus = corpora.Corpus("ks", splits, (("a", "b"),))
+    stored = (windows[0], yes, windows[1], no, up)
+    rows = [Row(u.id, u.path, u.start, u.frames, 4, u.label) for u in stored]
+    made = stores.fold("", corpus, replace(fake("ks")[0], utterances=rows))
     assert made.train.tolist() == [1, 0, 2]
-    assert made.dev.tolist() == [1, 0, 2]
+    assert made.dev.tolist() == [3, 0, 2]
     assert made.dev_weights.tolist() == [1, 0.5, 0.5]
-    assert made.test.tolist() == [1]
+    assert made.test.tolist() == [4]
 
 
 def test_tasks_refuse_two_of_a_kind_and_two_upstreams(divisions: dict) -> None:
