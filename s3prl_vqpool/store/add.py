@@ -55,6 +55,7 @@ def add(
             of this rank.
     """
     values = _read(names, options)
+    store.require_audio()
     with alone(store.folder, lock_name(rank)):
         writer = Writer(store.folder, rank, world)
         names = [name for name in names if name not in store.manifest["poolings"]]

@@ -13,9 +13,9 @@ from ..codes.upstream import WithCodes
 from ..corpora import audio
 from ..errors import InputError
 from ..files import alone
-from . import layout, manifest
+from . import fresh, layout, manifest
 from .encode import Encoded, Encoder
-from .files import DONE, Writer, about_all, finished, lock_name, read_json
+from .files import DONE, MANIFEST, Writer, about_all, finished, lock_name, read_index, read_json
 from .passes import go_through
 from .rows import Listing, Row
 
@@ -47,6 +47,7 @@ def extract(
         InputError: another configuration's store, too little disk, an utterance that is too short, audio that
             cannot be read, a number that ``dtype`` cannot hold, or another process of this rank.
     """
+    _require_audio(folder)
     shards = layout.shards(listing.samples)
     lengths = _lengths(upstream, listing)
     there = finished(folder, len(shards))
@@ -67,6 +68,15 @@ def extract(
         mine = {number: shards[number] for number in range(rank, len(shards), world) if not there[number]}
         go_through(listing, mine, begun, device, rank == 0, lambda batch: encoder(batch.wavs), write)
         return _finish(folder, len(shards), writer)
+
+
+def _require_audio(folder: Path) -> None:
+    """Raises InputError where audio of shards that are there was deleted or changed."""
+    if (folder / MANIFEST).is_file():
+        begun = read_json(folder / MANIFEST)
+        there = finished(folder, begun["shards"])
+        rows = [row for number, ready in enumerate(there) if ready for row in read_index(folder, number)[1]]
+        fresh.require(folder, rows, begun["gain_db"])
 
 
 def _finish(folder: Path, count: int, writer: Writer) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from tqdm import tqdm
 from ..corpora import UtteranceDataset, audio
 from ..corpora.base import Sample
 from ..errors import InputError
-from . import layout
+from . import fresh, layout
 from .encode import Encoded
 from .rows import Listing, Row
 from .threads import torch_threads
@@ -54,6 +53,7 @@ def go_through(
     Raises:
         InputError: audio that cannot be read, or a number that ``dtype`` cannot hold.
     """
+    stamps = {row: fresh.stamp(listing.utterances[row].path) for rows in shards.values() for row in rows}
     plan = [layout.batches(rows, listing.samples, settings["batch_seconds"]) for rows in shards.values()]
     read = _read(listing, [batch for batches in plan for batch in batches])
     with _progress(listing, shards, show) as progress, torch_threads(settings["threads"]):
@@ -64,7 +64,7 @@ def go_through(
                 found = encode(Batch(batch, samples.to(device).split(sizes), hashes))
                 encoded += found
                 for row, size, sha256, one in zip(batch, sizes, hashes, found):
-                    rows.append(_row(listing, row, size, len(one["codes"]), sha256))
+                    rows.append(_row(listing, row, size, len(one["codes"]), sha256, stamps[row]))
                     _check(one, rows[-1], settings["dtype"])
                 _advance(progress, sum(sizes))
             write(number, encoded, rows)
@@ -106,13 +106,15 @@ def _read(listing: Listing, batches: list[list[int]]) -> Iterator[_Read]:
 def _hashed(samples: Sequence[Sample]) -> _Read:
     """All samples in one tensor (a worker hands over a file descriptor for each), their numbers, their hashes."""
     wavs = [wav.astype("<f4", copy=False) for wav, *_ in samples]
-    hashes = [hashlib.sha256(np.ascontiguousarray(wav).data).hexdigest() for wav in wavs]
+    hashes = [fresh.digest(wav) for wav in wavs]
     return torch.from_numpy(np.concatenate(wavs)), [len(wav) for wav in wavs], hashes
 
 
-def _row(listing: Listing, row: int, samples: int, length: int, sha256: str) -> Row:
+def _row(
+    listing: Listing, row: int, samples: int, length: int, sha256: str, stamp: tuple[int, int] | None
+) -> Row:
     u = listing.utterances[row]
-    return Row(u.id, u.path, u.start, u.frames, samples, length, u.label, sha256)
+    return Row(u.id, u.path, u.start, u.frames, samples, length, u.label, sha256, *(stamp or ()))
 
 
 def _check(one: Encoded, row: Row, dtype: str) -> None:

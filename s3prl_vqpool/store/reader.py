@@ -15,6 +15,7 @@ from ..corpora import Utterance
 from ..errors import InputError, unknown_name
 from ..files import read_tensors
 from ..pooling import Counts
+from . import fresh
 from .encode import kept_frames
 from .files import DONE, MANIFEST, STATISTICS, finished, part_name, read_index, read_json, tensors_name
 from .rows import Key, Row, key, key_of
@@ -50,6 +51,7 @@ class Store:
             raise InputError(f"{folder}: its shards do not belong together: remove it and extract again.")
         self.utterances = [found[row] for row in range(len(found))]
         self._open: dict[str, dict[str, Tensor]] = {}
+        self._audio_is_fresh = False
 
     @classmethod
     def open(cls, path: str | Path) -> Store:
@@ -81,6 +83,12 @@ class Store:
         samples = [utterance.samples for utterance in self.utterances]
         return kept_frames(samples, self.manifest["downsample_rate"])
 
+    def require_audio(self) -> None:
+        """Raises InputError for audio that was deleted or changed since extraction; looks once."""
+        if not self._audio_is_fresh:
+            fresh.require(self.folder, self.utterances, self.manifest["gain_db"])
+            self._audio_is_fresh = True
+
     @cached_property
     def _by_key(self) -> dict[Key, int]:
         return {key_of(utterance): row for row, utterance in enumerate(self.utterances)}
@@ -92,8 +100,9 @@ class Store:
         window of its file; the windows after it are the rows of the same path.
 
         Raises:
-            InputError: one that is not stored; names the first.
+            InputError: one that is not stored; names the first. Or audio that was deleted or changed since extraction.
         """
+        self.require_audio()
         found = []
         for utterance in utterances:
             row = self._by_key.get(key(utterance))

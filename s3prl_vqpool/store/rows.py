@@ -31,6 +31,7 @@ class Row:
         length: frames that the audio really has, T.
         label: one class index per slot.
         sha256: of those samples, as little-endian float32.
+        bytes, modified: size of the file, and when it was modified, in ns; None in stores of earlier versions.
     """
 
     id: str
@@ -41,6 +42,8 @@ class Row:
     length: int
     label: tuple[int, ...]
     sha256: str
+    bytes: int | None = None
+    modified: int | None = None
 
 
 @dataclass(frozen=True)
