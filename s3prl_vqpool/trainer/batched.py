@@ -151,9 +151,7 @@ class Heads:
         """Clip each head's gradient to the norm ``clip``, and update it; the heads whose gradient is NaN, which
         are left as they were."""
         left, right = (torch.cat(each, dim=1) for each in zip(*self._factors))
-        squares = [each.flatten(1).square().sum(dim=1) for each in self._gradients.values()]
-        squares.append(((left @ left.mT) * (right @ right.mT)).sum(dim=(1, 2)).clamp(min=0))
-        norms = torch.stack(squares).sum(dim=0).sqrt()  # [H]
+        norms = self._norms(left, right)
         factors = (clip / (norms + 1e-6)).clamp(max=1)
         for each in (left, *self._gradients.values()):
             each.mul_(factors.view(-1, *[1] * (each.dim() - 1)))
@@ -170,6 +168,21 @@ class Heads:
         for each in self._gradients.values():
             each.zero_()
         return failed
+
+    def _norms(self, left: Tensor, right: Tensor) -> Tensor:
+        """Norm [H] of each head's gradient; that of its projector is ``left.mT @ right``.
+
+        Between the two factors a large gradient gives inf - inf, where its own norm is inf: S3PRL's runner leaves out
+        NaN only.
+        """
+        squares = [each.flatten(1).square().sum(dim=1) for each in self._gradients.values()]
+        squares.append(((left @ left.mT) * (right @ right.mT)).sum(dim=(1, 2)).clamp(min=0))
+        norms = torch.stack(squares).sum(dim=0).sqrt()
+        for head in norms.isnan().nonzero().flatten().tolist():
+            torch.mm(left[head].T, right[head], out=self._memory)
+            gradients = [parameter.grad for parameter in self.runs[head].parameters.values()]
+            norms[head] = torch.stack([each.norm() for each in gradients]).norm()
+        return norms
 
 
 def batched(runs: Sequence[Run]) -> list[Heads]:

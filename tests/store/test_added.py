@@ -21,6 +21,7 @@ import pytest
 import soundfile
 import torch
 from s3prl import hub
+from safetensors.torch import load_file, save_file
 from stores import overrides, tree
 from test_interruptions import killed_in_write
 from torch import Tensor
@@ -132,6 +133,30 @@ def test_added_vectors_are_those_of_one_utterance_at_a_time(
     assert {name: h for name, h in tree(folder).items() if name in old and name != "manifest.json"} == {
         name: h for name, h in old.items() if name != "manifest.json"
     }
+
+
+@pytest.mark.parametrize("kind", ["mfcc", "large"], ids=["from frames", "from the upstream"])
+def test_weights_are_those_of_the_stored_codes(
+    kind: str, stores: Stores, bare: Callable[[str], Path], upstreams: Upstreams, tmp_path: Path
+) -> None:
+    """Also where the upstream, which may round otherwise on this machine, would give others now."""
+    before = stores(kind).folder if kind == "mfcc" else bare(kind)
+    folder, upstream = Path(shutil.copytree(before, tmp_path / "store")), upstream_of(upstreams[kind])
+    for path in folder.glob("shard-*.safetensors"):
+        tensors = load_file(path)
+        save_file({**tensors, "codes": tensors["codes"].flip(0).contiguous()}, path)
+    assert add(folder, "VQ-Squash-OR") == 0
+    store, others = Store.open(folder), 0
+    for row in range(len(store.utterances)):
+        codes, layers = alone(upstream, store, row)
+        stored = [tuple(code) for code in store.codes(row).tolist()]
+        weights, those = (
+            torch.tensor(pooling_loops.weights("VQ-Squash-OR", each, [])) for each in (stored, codes)
+        )
+        others += not torch.allclose(weights, those)
+        expected = (weights[None, :, None] * layers).sum(dim=1)
+        assert_close(store.vectors("VQ-Squash-OR", [row])[0], expected, atol=1e-5, rtol=1e-5)
+    assert others > 1
 
 
 def test_added_mean_and_half_precision_are_as_extracted(extract: Any, stores: Stores, tmp_path: Path) -> None:

@@ -104,6 +104,16 @@ def test_estimated_disk_is_what_is_written(kind: str, frames: bool, extract: Any
     assert written > 0.5 * estimate
 
 
+def test_shards_that_hold_a_row_twice_do_not_belong_together(copy: Path) -> None:
+    path, other = copy / "shard-00001.jsonl", Store.open(copy).shards[0][0]
+    first, *lines = path.read_text().splitlines()
+    entries = [json.loads(line) for line in lines]
+    entries[0]["row"] = other
+    path.write_text("\n".join([first, *map(json.dumps, entries)]) + "\n")
+    with pytest.raises(InputError, match="its shards do not belong together: remove it and extract again"):
+        Store.open(copy)
+
+
 def test_verify_finds_a_flipped_bit_and_extract_mends_it(extract: Any, copy: Path, capsys: Any) -> None:
     poolings = Store.open(copy).manifest["poolings"]
     before, damaged = tree(copy), copy / "shard-00002.safetensors"

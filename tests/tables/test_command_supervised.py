@@ -187,7 +187,7 @@ def test_superb_perfect_encoder_scores_100(
     [
         (["--poolings", "SAP"], "no frames for SAP"),
         (["--poolings", "VQ-LQ"], "Did you mean VQ-LP"),
-        (["--lr", "0"], "--lr 0.0"),
+        (["--lr", "0"], "--lr: expected a number above 0, but got 0.0"),
         (["--seeds", "-1"], "--seeds -1"),
         (["--poolings", "VQ-LP", "-o", STEPS], "--protocol superb"),
         (["--protocol", "superb", "--poolings", "AP", "-o", STEPS], "has no vectors of AP"),

@@ -27,12 +27,13 @@ Make = Callable[..., list[Run]]
 def make(build: Any, synthetic: dict, tmp_path: Path) -> Make:
     """`make("ic", poolings, **optimizer)`: a run per pooling, each with parameters of its own."""
 
-    def make(task: str, poolings: list[str], **optimizer: Any) -> list[Run]:
+    def make(task: str, poolings: list[str], scheduler: dict | None = None, **optimizer: Any) -> list[Run]:
         runs = []
         for seed, pooling in enumerate(poolings):
             torch.manual_seed(seed)
             expert = build(task, synthetic[task], upstream_dim=DIM)
             config = {"optimizer": {"name": "TorchOptim", **optimizer}, "runner": {"total_steps": 9}}
+            config |= {"scheduler": scheduler} if scheduler else {}
             args = argparse.Namespace(expdir=str(tmp_path / str(seed)))
             runs.append(Run(expert, LAYERS, args, config, pooling))
             runs[-1].featurizer.weights.data.normal_()
@@ -112,6 +113,48 @@ def test_heads_with_a_nan_gradient_are_left_as_they_were(task: str, make: Make) 
         for head in (0, 2):
             assert_close(runs[head].parameters[name], without[head].parameters[name], rtol=0, atol=0)
     assert [run.state(3, 0)["Optimizer"]["state"][0]["step"] for run in runs] == [3, 2, 3]
+
+
+def test_heads_with_an_infinite_norm_take_their_step(make: Make) -> None:
+    """As S3PRL's runner does, which leaves out NaN only: clipped to nothing, so momentum goes on by itself."""
+    runs = make("ks", ["VQ-LP"] * 2, torch_optim_name="SGD", lr=1e-2, momentum=0.9)
+    alone = deepcopy(runs)
+    (heads,) = trainer.batched(runs)
+    optimizers = [torch.optim.SGD(run.parameters.values(), lr=1e-2, momentum=0.9) for run in alone]
+    for scale in (1.0, 1e22):
+        vectors = some_vectors()
+        done = heads.forward(vectors)
+        gradient = torch.ones_like(done.logits)
+        gradient[1] *= scale
+        heads.backward(done, gradient)
+        assert heads.step(clip=1.0) == []
+        infinite = []
+        for run, optimizer, own in zip(alone, optimizers, gradient):
+            optimizer.zero_grad()
+            logits_of(run, vectors).backward(own)
+            infinite.append(math.isinf(clip_grad_norm_(run.parameters.values(), 1.0)))
+            optimizer.step()
+        assert infinite == [False, scale > 1]
+    for run, other in zip(runs, alone):
+        for name, value in run.parameters.items():
+            assert value.isfinite().all()
+            assert_close(value, other.parameters[name], rtol=1e-5, atol=1e-6)
+
+
+def test_schedulers_go_on_where_a_gradient_is_nan(make: Make) -> None:
+    """As in S3PRL's runner: the rate of a step is that of its number, whether it was taken or not."""
+    warmup = {"name": "linear_schedule_with_warmup", "num_warmup_steps": 4}
+    runs = make("ks", ["VQ-LP"] * 2, scheduler=warmup, torch_optim_name="SGD", lr=1.0)
+    (heads,) = trainer.batched(runs)
+    rates = []
+    for step in range(3):
+        done = heads.forward(some_vectors())
+        gradient = torch.ones_like(done.logits)
+        gradient[0, 0, 0] = math.nan if step == 1 else 1
+        heads.backward(done, gradient)
+        assert heads.step(clip=1.0) == ([runs[0]] if step == 1 else [])
+        rates.append([run.optimizer.param_groups[0]["lr"] for run in runs])
+    assert rates == [[0.25, 0.25], [0.5, 0.5], [0.75, 0.75]]
 
 
 def test_batched_heads_are_of_one_pooling_and_in_order(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,18 +39,18 @@ WARMUP = {"name": "linear_schedule_with_warmup", "num_warmup_steps": 20}
 
 
 @pytest.mark.parametrize(
-    ("kind", "optimizer", "scheduler", "accumulate"),
-    [("large", ADAM, None, 1), ("mfcc", SGD, WARMUP, 2)],
+    ("kind", "optimizer", "scheduler", "accumulate", "ratio"),
+    [("large", ADAM, None, 1, 1), ("mfcc", SGD, WARMUP, 2, 0.3)],
 )
 def test_train_gives_the_runners_checkpoint_after_200_steps(
-    kind: str, optimizer: dict, scheduler: dict | None, accumulate: int, ic: Any, config: Config, run: Any,
-    build: Any, synthetic: dict, tmp_path: Path,
+    kind: str, optimizer: dict, scheduler: dict | None, accumulate: int, ratio: float, ic: Any, config: Config,
+    run: Any, build: Any, synthetic: dict, tmp_path: Path,
 ) -> None:  # fmt: skip
     """From the same initial parameters: those of the runner follow the upstream's own in the random stream."""
     upstream, folder = ic(kind)
     file = config(
         optimizer, scheduler, total_steps=200, save_step=200, eval_step=100, log_step=50,
-        gradient_clipping=0.5, gradient_accumulate_steps=accumulate,
+        gradient_clipping=0.5, gradient_accumulate_steps=accumulate, evaluate_ratio=ratio,
     )  # fmt: skip
     manifest = Store.open(folder).manifest
     torch.manual_seed(1337)

@@ -83,6 +83,12 @@ def test_train_refuses_a_folder_of_another_configuration(
     for store, options, named in (
         (folder, ["--seed", "1"], "seed 1337, but now it is 1"),
         (folder, ["-o", f"{SECTION}.train_batch_size=4"], "train_batch_size 3, but now it is 4"),
+        (
+            folder,
+            ["-o", "config.optimizer.weight_decay=0.1"],
+            "optimizer.weight_decay None, but now it is 0.1",
+        ),
+        (folder, ["-o", "config.scheduler.name=constant"], "scheduler.name None, but now it is 'constant'"),
         (ic("large")[1], [], "upstream 'mfcc_vq', but now it is 'wav2vec2_vq_local'"),
     ):
         capsys.readouterr()
