@@ -1,10 +1,9 @@
-"""Time and peak memory of every pooling against a masked mean of the same frames.
+"""Measure time and peak memory of every pooling, and compare them with a masked mean of the same frames.
 
-Each pooling is timed from frames, lengths and codes to the pooled vectors, right after two masked means: the
-usual one, ``(frames * mask).sum(1) / lengths``, and the fastest that we know, a batched matrix product with the
-mask as weights. Ratios are medians over repeats of ratios within one repeat. Peak memory is what is allocated
-beyond the inputs. Loops: the plain Python of tests/reference, once, for the weights alone (its training set
-is 1000 frames).
+Each pooling is timed from frames, lengths and codes to the pooled vectors, right after two masked means: the usual one,
+``(frames * mask).sum(1) / lengths``, and the fastest that we know, a batched matrix product with the mask as weights. A
+ratio is the median of the ratios within each repeat. Peak memory is the memory allocated beyond the inputs. "Loops" is
+the plain Python of tests/reference, run once for the weights alone, with a training set of 1000 frames.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ COMPONENTS_GOAL = 3.0
 
 
 def speech_like_codes(count: int, frames: int, generator: torch.Generator) -> Tensor:
-    """Codes [B, T, 2] in which an index lasts for about two frames and some indices are much more frequent."""
+    """Codes [B, T, 2]. An index lasts for about two frames, and some indices are much more frequent than others."""
     shape = (count, frames, len(SIZES))
     codes = (torch.rand(shape, generator=generator) ** 2 * SIZES[0]).long()
     stays = torch.rand(shape, generator=generator) < 0.45
@@ -73,7 +72,7 @@ def peak_bytes(call: Callable[[], object], device: str) -> int:
 
 
 def measure(shape: tuple[int, int, int], device: str, repeats: int) -> None:
-    """Prints one table."""
+    """Print one table."""
     generator = torch.Generator().manual_seed(0)
     count, frames_, dim = shape
     frames = torch.randn(shape, generator=generator).to(device)

@@ -1,19 +1,20 @@
 #!/usr/bin/env python3
-"""The same head trained by run_downstream.py and on stored vectors: seconds per step, and what SUPERB comes to.
+"""Train the same head by run_downstream.py and on stored vectors; compare seconds per step and SUPERB's total time.
 
-Keyword spotting with VQ-LP on a base-size wav2vec 2.0 with random weights, made here with S3PRL's classes. Both start
-from the same parameters and take the same utterances in the same order (but for the random seconds of silence). The
-runner's step is the median time between its log lines; the store's is what 2,000 steps more of the same training
-take. Neither has evaluations in it. Extraction is the whole command, loading included.
+The task is keyword spotting with VQ-LP on a base-size wav2vec 2.0 with random weights, made here with S3PRL's classes.
+Both start from the same parameters and take the same utterances in the same order, except for the random seconds of
+silence. The runner's step is the median time between its log lines. The store's step is the time of 2,000 more steps of
+the same training, divided by their number. Neither includes evaluations. Extraction is the whole command, with loading.
 
-The sweep is `vqpool train` of 60 heads, 5 learning rates for each of 12 poolings, on random vectors of that size; the
-floor beside it is reading and writing what Adam must (parameters and two moments), at the speed at which this machine
-multiplies 512 MB by a number.
+The sweep is `vqpool train` of 60 heads (5 learning rates for each of 12 poolings) on random vectors of that size. The
+floor beside it is a lower bound: the time that Adam needs to read and write parameters and two moments, at the speed at
+which this machine multiplies 512 MB by a number.
 
-Extrapolated from the measured rates: SUPERB's 200,000 steps, and the extraction of Speech Commands v0.01, of which
-S3PRL takes 51,094 utterances for training (six of them the noise files), 6,798 for dev, and 3,081 for test.
+Two figures are extrapolated from the measured rates: SUPERB's 200,000 steps, and the extraction of Speech Commands
+v0.01. Of this corpus S3PRL takes 51,094 utterances for training (six of them noise files), 6,798 for dev and 3,081 for
+test.
 
-Goals: 1000 times the steps per second, a fiftieth of the total, 0.5 ms per head and step in the sweep.
+Goals: 1000 times the steps per second, a fiftieth of the total time, 0.5 ms per head and step in the sweep.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class RandomStore(Store):
 
 
 def checkpoint(path: Path) -> Path:
-    """A base-size wav2vec 2.0 with random weights."""
+    """Write a base-size wav2vec 2.0 with random weights."""
     config = Wav2Vec2Config(**BASE)
     torch.manual_seed(0)
     weights = Wav2Vec2Model(config).state_dict()
@@ -93,13 +94,13 @@ def checkpoint(path: Path) -> Path:
 
 
 def with_runner(config: Config, **runner: Any) -> Config:
-    """The config with other numbers of steps, evaluated on test alone, by default never."""
+    """The config with other numbers of steps. It evaluates on test alone, and by default never."""
     never = {"eval_step": 10**9, "save_step": 10**9, "eval_dataloaders": ["test"]}
     return {**config, "runner": {**config["runner"], **never, **runner}}
 
 
 def called(script: list[str], *options: object) -> list[float]:
-    """Run a command of this project; the time of each line about training that it printed, and of its end."""
+    """Run a command of this project. Returns the time of each line about training that it prints, and of its end."""
     process = subprocess.Popen(
         [sys.executable, "-u", *script, *map(str, options)], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
@@ -119,7 +120,7 @@ def runner_seconds(config: Config, upstream: list[object], steps: int, burn_in: 
 
 
 def store_seconds(store: Store, config: Config, poolings: list[str], rates: list[float], steps: int) -> float:
-    """Seconds of a step of `vqpool train`, logs included: those that ``steps`` steps more take, by their number."""
+    """Seconds of a step of `vqpool train`, logs included: the time of ``steps`` more steps, divided by their number."""
     spent = []
     for total in (steps // 10, steps // 10 + steps):
         with tempfile.TemporaryDirectory() as folder:
@@ -130,12 +131,12 @@ def store_seconds(store: Store, config: Config, poolings: list[str], rates: list
 
 
 def accuracy(folder: Path) -> float:
-    """On test, at the end."""
+    """Accuracy on test at the end."""
     return float(re.findall(r"^test at step \d+: (\S+)$", (folder / "log.log").read_text(), re.M)[-1])
 
 
 def compare(config: Config, steps: int, burn_in: int, folder: Path) -> None:
-    """Prints the first table."""
+    """Print the first table."""
     upstream = ["-u", "wav2vec2_vq_local", "-k", checkpoint(folder / "base.pt")]
     (folder / "config.yaml").write_text(yaml.dump(config))
     start = time.perf_counter()
@@ -169,7 +170,7 @@ def compare(config: Config, steps: int, burn_in: int, folder: Path) -> None:
 
 
 def sweep(config: Config) -> None:
-    """Prints the second table."""
+    """Print the second table."""
     store = RandomStore(config)
     count = len(RATES) * len(store.poolings)
     step = store_seconds(store, config, store.poolings, RATES, steps=100)
@@ -184,7 +185,7 @@ def sweep(config: Config) -> None:
 
 
 def bytes_per_second() -> float:
-    """Read and written by multiplying 512 MB by a number, the best of ten times."""
+    """Bytes per second that are read and written when 512 MB are multiplied by a number; the best of ten runs."""
     numbers = torch.ones(2**27)
     times = []
     for _ in range(10):

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Time that the codes add to an upstream: wav2vec2_vq_local over S3PRL's own wav2vec2_local, one forward each.
+"""Measure the time that the codes add to an upstream: wav2vec2_vq_local beside S3PRL's own wav2vec2_local.
 
-A base-size model (12 layers of 768, 512 convolution channels, 2 x 320 codes) with random weights, made here with
-S3PRL's classes. The two upstreams take turns, and so does which of them comes first; the ratio is the median over
-the pairs, so that what else the machine does falls on both. "codes alone" is the work that is added: the
-quantizer's projection and argmax, the mask, the hand-over. Goal: at most 3 % more.
+The model has base size (12 layers of 768, 512 convolution channels, 2 x 320 codes) and random weights, and is made here
+with S3PRL's classes. The two upstreams take turns, and each is first in every other pair. The ratio is the median over
+the pairs, so that other work on the machine affects both. "Codes alone" is only the added work: the quantizer's
+projection and argmax, the mask, and the hand-over. The goal is at most 3 % more time.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ GOAL = 0.03
 
 
 def upstreams(size: str, device: str) -> tuple[Any, Any]:
-    """S3PRL's upstream and ours, of one checkpoint with random weights."""
+    """S3PRL's upstream and ours, on the same checkpoint with random weights."""
     config = Wav2Vec2Config(**SIZES[size])
     task = AudioPretrainingConfig(normalize=size == "large")
     torch.manual_seed(0)
@@ -73,7 +73,7 @@ def seconds(call: Callable[[], Any], device: str) -> float:
 
 
 def codes_alone(ours: Any, wavs: list[torch.Tensor], device: str) -> float:
-    """Seconds of all that our upstream does beside S3PRL's forward, whose result is given to it ready-made."""
+    """Seconds of the work that our upstream adds: S3PRL's forward pass is replaced by its result."""
     kept: dict[str, Any] = {}
 
     def forward(self: Any, wavs: list[torch.Tensor]) -> dict:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fit the codebooks of `-u mfcc_vq`: k-means over S3PRL's own MFCCs of a folder of speech.
+"""Fit the codebooks of `-u mfcc_vq`: k-means on S3PRL's own MFCCs of a folder of speech.
 
 The shipped file was made from LibriSpeech clips (CC BY 4.0) and Picovoice wake words (Apache-2.0), without labels.
 """

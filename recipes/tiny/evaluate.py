@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""What a small upstream with codes is worth: nearest neighbours among ten keywords, and what its codes do.
+"""Evaluate a small upstream with codes: nearest neighbours among ten keywords, and statistics of the codes.
 
-Indexed is the training part of KS, queried its test part, by other speakers; a word takes the label of the nearest
-by angle. Features are the mean over all hidden states, one utterance at a time.
+The training part of KS is the index; the queries are its test part, from other speakers. A query takes the label of its
+nearest neighbour by angle. Features are the mean over all hidden states, one utterance at a time.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ COMMONEST = 10
 
 
 def utterances(root: Path, split: str) -> tuple[list[Utterance], Fold]:
-    """The keywords' utterances, those to index first: train for queries of dev, train and dev for those of test."""
+    """The keywords' utterances, the index first: train for queries of dev, train and dev for queries of test."""
     ks = speech_commands(root / "speech_commands_v0.01", root / "speech_commands_test_set_v0.01")
     indexed = ks.splits["train"] + (ks.splits["dev"] if split == "test" else [])
     keep = [[u for u in part if u.label[0] < KEYWORDS] for part in (indexed, ks.splits[split])]
@@ -44,7 +44,7 @@ def utterances(root: Path, split: str) -> tuple[list[Utterance], Fold]:
 
 
 def upstream_of(name: str) -> torch.nn.Module:
-    """By its name for `-u`, or of a file of export.py; InputError where there is neither."""
+    """The upstream of a name for `-u`, or of a file of export.py; InputError if it is neither."""
     if name.endswith(".safetensors"):
         return plugin.upstreams()["wav2vec2_vq_local"](ckpt=name)
     if name not in plugin.upstreams():
@@ -68,14 +68,14 @@ def features(upstream: torch.nn.Module, wavs: list[Tensor]) -> Features:
 
 
 def silent(wav: Tensor, count: int) -> Tensor:
-    """bool [count]: frames `SILENT_DB` below the loudest of their clip."""
+    """Which frames are `SILENT_DB` below the loudest frame of their clip: bool [count]."""
     hop = round(len(wav) / count / 160) * 160
     level = 20 * torch.log10(wav.unfold(0, 400, hop)[:count].square().mean(dim=1).sqrt() + 1e-8)
     return level < level.max() - SILENT_DB
 
 
 def of_codes(found: Features, wavs: list[Tensor], rows: Tensor) -> list[str]:
-    """Perplexity of each codebook over ``rows``, and how much of silence the commonest tuples cover."""
+    """Perplexity of each codebook over ``rows``, and the share of silence that the most frequent tuples cover."""
     codes = [found.codes(row) for row in rows.tolist()]
     together = torch.cat(codes)
     lines = []
@@ -103,7 +103,7 @@ def main() -> int:
     )
     parser.add_argument("upstreams", nargs="*", help="names for -u, or .safetensors files of export.py")
     parser.add_argument(
-        "--speech", type=Path, required=True, help="the corpora, as tests/real_speech.py lays them out"
+        "--speech", type=Path, required=True, help="folder of corpora that tests/real_speech.py made"
     )
     parser.add_argument("--split", choices=("dev", "test"), default="test")
     args = parser.parse_args()

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Make the file of `-u wav2vec2_vq_tiny` from a state of pretrain.py: safetensors, and its config as JSON.
+"""Make the file of `-u wav2vec2_vq_tiny` from the state of pretrain.py: safetensors, and the config as JSON.
 
-Three things are set that training leaves open. A frame's code is its likeliest unit given the frame; as a few units,
-silence above all, are far commoner than others, seven tenths of each unit's log probability are taken off its logit
-(`PRIOR`). Each hidden state gets mean 0 over the training speech, as biases are moved from one layer's output to the
-next layer's input: what the layers compute stays the same, and angles between utterances are not those of a common
-offset. And each entry of the quantizer's codebooks becomes the mean of the frames that it stands for.
+Three things are set here that training does not determine:
+
+1. The code of a frame is its most likely unit. A few units, above all silence, are much more frequent than others.
+   So 0.7 times the log probability of each unit (`PRIOR`) is subtracted from its logit.
+2. Each hidden state gets mean 0 over the training speech: biases move from the output of one layer to the input of the
+   next. The layers compute the same, but angles between utterances no longer depend on a common offset.
+3. Each entry of the quantizer's codebooks becomes the mean of the frames that it stands for.
 """
 
 from __future__ import annotations
@@ -28,30 +30,30 @@ from s3prl_vqpool.errors import InputError, report
 from s3prl_vqpool.runner.config import Section
 
 MOST_SAMPLES = 30 * 16000
-#: 0 leaves the codes as they are, 1 makes them the units under which the frame is likeliest. With 0.5 a codebook's
-#: perplexity on the dev part of KS is below 32.
+#: 0 does not change the codes. 1 makes a code the unit under which the frame is most likely. With 0.5 the perplexity of
+#: a codebook on the dev part of KS is below 32.
 PRIOR = 0.7
-#: What codes depend on stays float32.
+#: Parameters that codes depend on stay float32.
 FLOAT32 = ("feature_extractor.", "layer_norm.", "quantizer.")
 
 
 @torch.no_grad()
 def heard(model: Wav2Vec2Model, speech: Speech, every: int) -> Iterator[Tensor]:
-    """Latents [T, C] of every so many clips."""
+    """Latents [T, C] of one clip in ``every``."""
     for index in tqdm(range(0, len(speech.starts) - 1, every), desc="latents", unit="clip", disable=None):
         wave = speech.clip(index)[:MOST_SAMPLES]
         yield latents(model, F.layer_norm(wave, wave.shape)[None])[0]
 
 
 def logits(model: Wav2Vec2Model, frames: Tensor) -> Tensor:
-    """[T, G, V] of latents [T, C]; the highest is the code."""
+    """Logits [T, G, V] of latents [T, C]. The index of the highest one is the code."""
     quantizer = model.quantizer
     return quantizer.weight_proj(frames).unflatten(1, (quantizer.groups, quantizer.num_vars))
 
 
 @torch.no_grad()
 def balance(model: Wav2Vec2Model, speech: Speech) -> None:
-    """Take `PRIOR` of each unit's log probability over the training speech off its logit (arXiv 2007.07314)."""
+    """Subtract `PRIOR` times the log probability of each unit over the training speech (arXiv 2007.07314)."""
     total = sum(logits(model, frames).softmax(dim=2).sum(dim=0) for frames in heard(model, speech, 4))
     prior = total / total.sum(dim=1, keepdim=True)  # type: ignore[union-attr]
     model.quantizer.weight_proj.bias -= PRIOR * prior.log().flatten()
@@ -59,7 +61,7 @@ def balance(model: Wav2Vec2Model, speech: Speech) -> None:
 
 @torch.no_grad()
 def measure(model: Wav2Vec2Model, speech: Speech) -> tuple[list[Tensor], Tensor]:
-    """The mean of every hidden state [D], and of the latents that each entry stands for [G, V, C]."""
+    """The mean of every hidden state [D], and the mean of the latents that each entry stands for [G, V, C]."""
     quantizer = model.quantizer
     means = [torch.zeros(model.encoder.embedding_dim) for _ in range(len(model.encoder.layers) + 1)]
     entries = torch.zeros(quantizer.groups, quantizer.num_vars, quantizer.input_dim)
@@ -76,9 +78,9 @@ def measure(model: Wav2Vec2Model, speech: Speech) -> tuple[list[Tensor], Tensor]
 
 @torch.no_grad()
 def centre(model: Wav2Vec2Model, means: list[Tensor]) -> None:
-    """Take ``means`` off the hidden states, and give them back inside the layers that read these.
+    """Subtract ``means`` from the hidden states, and add them again inside the layers that read them.
 
-    Each hidden state is the output of a LayerNorm, read by one layer's attention and its residual.
+    Each hidden state is the output of a LayerNorm. One layer's attention and its residual connection read it.
     """
     encoder = model.encoder
     for norm, mean in zip([encoder.layer_norm, *(layer.final_layer_norm for layer in encoder.layers)], means):
@@ -92,12 +94,12 @@ def centre(model: Wav2Vec2Model, means: list[Tensor]) -> None:
 
 @torch.no_grad()
 def codes(model: Wav2Vec2Model, speech: Speech) -> Tensor:
-    """int64 [frames, G] of every tenth clip."""
+    """Codes int64 [frames, G] of every tenth clip."""
     return torch.cat([logits(model, frames).argmax(dim=2) for frames in heard(model, speech, 10)])
 
 
 def export(net: Pretraining, speech: Speech, path: Path) -> float:
-    """Write ``path`` (.safetensors) and the .json beside it; the share of codes that float16 leaves as they were."""
+    """Write ``path`` (.safetensors) and the .json beside it. Returns the share of codes that float16 keeps."""
     model = net.model.eval()
     balance(model, speech)
     means, entries = measure(model, speech)
@@ -121,11 +123,13 @@ def main() -> int:
         "--output upstream_expert/wav2vec2_vq/tiny.safetensors",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("exp", type=Path, help="--output of pretrain.py")
-    parser.add_argument("--speech", type=Path, required=True, help="--speech of pretrain.py")
-    parser.add_argument("--output", type=Path, required=True, help="a .safetensors file")
+    parser.add_argument("exp", type=Path, help="the folder given to pretrain.py as --output")
     parser.add_argument(
-        "--untrained", action="store_true", help="the same network as it was before the first step"
+        "--speech", type=Path, required=True, help="the folder given to pretrain.py as --speech"
+    )
+    parser.add_argument("--output", type=Path, required=True, help=".safetensors file to write")
+    parser.add_argument(
+        "--untrained", action="store_true", help="export the network as it was before the first step"
     )
     args = parser.parse_args()
     try:
@@ -139,7 +143,9 @@ def main() -> int:
             net.load_state_dict(state["net"])
         speech = Speech.read(args.speech)
         if speech.list_hash != state["identity"]["speech"]:
-            raise InputError(f"{args.speech}: not the speech that {args.exp} was trained on: give the same.")
+            raise InputError(
+                f"{args.speech}: not the speech that {args.exp} was trained on: give that folder."
+            )
         same = export(net, speech, args.output)
     except InputError as error:
         return report(error)

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Pre-train `-u wav2vec2_vq_tiny`: wav2vec 2.0's architecture by masked unit prediction (HuBERT, arXiv 2106.07447).
 
-The units are k-means clusters of MFCCs and of their deltas, one codebook each. The quantizer, which sees the CNN's
-output of one frame, learns to emit them; when the CNN has learnt to hear, the transformer joins in, and predicts the
-units of masked frames, and with less weight those of the others. The input is sped up or slowed down and has noise in
-it, the units are those of the clean recording. `export.py` makes the upstream's file of the result.
+There are two kinds of units, one for each codebook: k-means clusters of MFCCs, and of their deltas. First the quantizer
+learns to predict them from the CNN's output of one frame. Later the transformer is trained too. It predicts the units
+of masked frames and, with less weight, those of the other frames. The input is sped up or slowed down and has added
+noise, but the units come from the clean recording. `export.py` turns the result into the upstream's file.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from tensorboardX import SummaryWriter
 
 
 def convolve(x: Tensor, conv: nn.Conv1d) -> Tensor:
-    """`conv` over channels-last frames [B, T, C], as matrix products: far faster on a CPU than `F.conv1d`.
+    """`conv` over channels-last frames [B, T, C], as matrix products: much faster on a CPU than `F.conv1d`.
 
-    Holds for kernels of one to two strides: a window is a block of one stride, and the beginning of the next.
+    Works for kernels of one to two strides: a window is a block of one stride and the beginning of the next block.
     """
     (kernel,), (stride,) = conv.kernel_size, conv.stride
     count = (x.size(1) - kernel) // stride + 1
@@ -51,7 +51,7 @@ def convolve(x: Tensor, conv: nn.Conv1d) -> Tensor:
 
 
 def latents(model: Wav2Vec2Model, waves: Tensor) -> Tensor:
-    """The layer-normed output of the CNN, [B, T, C]: what the quantizer sees."""
+    """The layer-normed output of the CNN, [B, T, C], which is the input of the quantizer."""
     x = waves[:, :, None]
     for conv, _, (_, norm, _), _ in model.feature_extractor.conv_layers:
         x = F.gelu(norm(convolve(x, conv)))
@@ -59,7 +59,7 @@ def latents(model: Wav2Vec2Model, waves: Tensor) -> Tensor:
 
 
 def hidden_states(model: Wav2Vec2Model, frames: Tensor, masked: Tensor | None = None) -> list[Tensor]:
-    """[B, T, D] before the first layer and after each: S3PRL's, of a batch without padding."""
+    """S3PRL's hidden states of a batch without padding: [B, T, D] before the first layer and after each."""
     x = model.post_extract_proj(frames)
     if masked is not None:
         x = torch.where(masked[:, :, None], model.mask_emb.to(x.dtype), x)
@@ -81,7 +81,7 @@ def _attention(attention: nn.Module, x: Tensor) -> Tensor:
 
 
 class Pretraining(nn.Module):
-    """The model, and for each layer that has a loss a linear map to the units of both codebooks."""
+    """The model, and a linear map to the units of both codebooks for each layer that has a loss."""
 
     def __init__(self, cfg: Section) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class Pretraining(nn.Module):
         )
 
     def forward(self, waves: Tensor, units: Tensor, masked: Tensor | None) -> dict[str, Tensor]:
-        """Cross-entropies and accuracies: of all frames in the quantizer, of masked ones and others in the transformer.
+        """Cross-entropies and accuracies: of the quantizer on all frames, of the transformer on masked and other ones.
 
         Args:
             waves: float32 [B, samples]; units: int64 [B, T, G]; masked: bool [B, T], None for the quantizer alone.
@@ -128,20 +128,20 @@ class Pretraining(nn.Module):
 
 
 def perplexity(codes: Tensor, entries: int) -> Tensor:
-    """Of the index distribution of ``codes`` [N, G], the mean over codebooks."""
+    """Perplexity of the indices of ``codes`` [N, G], averaged over the codebooks."""
     counts = F.one_hot(codes, entries).float().mean(dim=0)  # [G, V]
     return torch.exp(torch.special.entr(counts).sum(dim=1)).mean()
 
 
 def rate_at(step: int, cfg: Section) -> float:
-    """Learning rate: a warm-up of the quantizer, one with the transformer, and a linear decay to 0 at the end."""
+    """Learning rate: one warm-up for the quantizer, one for the transformer, and a linear decay to 0 at the end."""
     since = step - cfg["transformer_from"] * (step >= cfg["transformer_from"])
     left = (cfg["steps"] - step) / (cfg["decay"] * cfg["steps"])
     return cfg["learning_rate"] * min(1.0, (since + 1) / cfg["warmup_steps"], left)
 
 
 class Trainer:
-    """All that goes on from step to step; what `save` writes is enough to go on from, to the same weights."""
+    """The state of training. A run that continues from what `save` wrote ends with the same weights."""
 
     def __init__(self, cfg: Section, speech: Speech, out: Path, device: str) -> None:
         self.cfg, self.speech, self.out, self.device = cfg, speech, out, device
@@ -152,7 +152,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(self.net.parameters(), betas=(0.9, 0.98), weight_decay=0.01)
 
     def identity(self) -> dict[str, Any]:
-        """What a folder is of."""
+        """The config and the speech that a folder belongs to."""
         return {"config": dict(self.cfg), "speech": self.speech.list_hash}
 
     def save(self) -> None:
@@ -165,7 +165,7 @@ class Trainer:
         write_text(self.out / "curves.json", json.dumps({**self.identity(), "curves": self.curves}) + "\n")
 
     def begin(self) -> None:
-        """Continue what the folder holds; or take it, before anything that is made for this config goes there."""
+        """Continue what the folder holds, or claim an empty folder before anything is written to it."""
         if (self.out / "state.pt").exists():
             self.resume()
         else:
@@ -178,14 +178,14 @@ class Trainer:
         )
         if state["identity"] != self.identity():
             raise InputError(
-                f"{self.out}: was begun with another config or other speech: choose another --output."
+                f"{self.out}: was started with another config or other speech: choose another --output."
             )
         self.step, self.curves = state["step"], state["curves"]
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
 
     def run(self) -> None:
-        """To the last step."""
+        """Train to the last step."""
         cfg, units, seen = self.cfg, units_of(self.speech, self.cfg, self.out), []
         bar = tqdm(total=cfg["steps"], initial=self.step, desc="training", disable=None)
         with SummaryWriter(str(self.out), purge_step=self.step + 1) as board, bar:
@@ -233,13 +233,13 @@ def main() -> int:
     )
     parser.add_argument("config", type=Path)
     parser.add_argument(
-        "--speech", type=Path, required=True, help="corpora as tests/real_speech.py lays them out"
+        "--speech", type=Path, required=True, help="folder of corpora that tests/real_speech.py made"
     )
     parser.add_argument(
-        "--output", type=Path, required=True, help="folder for state, curves, TensorBoard's events"
+        "--output", type=Path, required=True, help="folder for the state, the curves and TensorBoard's events"
     )
     parser.add_argument(
-        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="instead of the config's values"
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="values that replace the config's"
     )
     parser.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda")

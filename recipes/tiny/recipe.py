@@ -12,7 +12,7 @@ from s3prl_vqpool.runner.config import Section
 # isort: split
 from s3prl.upstream.wav2vec2.wav2vec2_model import Wav2Vec2Config  # after s3prl_vqpool, as above
 
-#: The least and the most of every number; whole ones have whole limits.
+#: Lowest and highest value of each number. A number with whole limits must be whole.
 LIMITS: dict[str, tuple[float, float]] = {
     "seed": (0, 2**32 - 1),
     "crops": (1, 10**6),
@@ -61,7 +61,7 @@ def read(path: Path, changes: list[str]) -> Section:
 
 
 def _number(name: str, value: object, least: float, most: float) -> float:
-    """``value`` within its limits; PyYAML reads 1e-3 as a string."""
+    """``value`` as a number within its limits. (PyYAML reads 1e-3 as a string.)"""
     whole = isinstance(least, int)
     try:
         number = float(value)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What pretrain.py reads: the speech, crops of it, and the units of its frames."""
+"""The input of pretrain.py: speech, crops of it, and the units of its frames."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ import s3prl.hub  # noqa: F401 (with s3prl_vqpool before it, torchaudio imports 
 import torchaudio
 
 WINDOW, HOP = 400, 320  # samples of a frame, as wav2vec 2.0's convolutions see it
-FLOOR_DB = 50.0  # mel energies so far below a clip's highest are silence
-SILENT_DB = 40.0  # frames so far below a clip's loudest are silence
+FLOOR_DB = 50.0  # mel energies this far below a clip's highest count as silence
+SILENT_DB = 40.0  # frames this far below a clip's loudest count as silence
 MFCCS, MELS = 13, 40
 UNITS = "units.safetensors"
 
 
 def training_files(root: Path) -> dict[Path, str]:
-    """Files and their SHA-256: unlabelled speech, and KS' and IC's training parts, as tests/real_speech.py has them.
+    """Files and their SHA-256: unlabelled speech, and the training parts of KS and IC that tests/real_speech.py makes.
 
-    Left out is what has the bytes of a dev or test utterance of KS, SID or IC (SID shares its clips with KS).
+    A file with the same bytes as a dev or test utterance of KS, SID or IC is left out. (SID shares its clips with KS.)
     """
     ks = speech_commands(root / "speech_commands_v0.01", root / "speech_commands_test_set_v0.01")
     sid = voxceleb1(root / "VoxCeleb1", root / "VoxCeleb1" / "split.txt")
@@ -51,7 +51,7 @@ def training_files(root: Path) -> dict[Path, str]:
         for corpus in (ks, sid, ic)
         for split in ("dev", "test")
         for utterance in corpus.splits[split]
-        if utterance.start is None  # KS' dev silence is windows of the training noise
+        if utterance.start is None  # the dev silence of KS consists of windows of the training noise
     }
     labelled = {utterance.path for corpus in (ks, ic) for utterance in corpus.splits["train"]}
     hashes = {path: sha256(path) for path in [*unlabelled, *sorted(labelled)]}
@@ -60,7 +60,7 @@ def training_files(root: Path) -> dict[Path, str]:
 
 @dataclass(frozen=True)
 class Speech:
-    """Clips one behind the other: samples int16 [S], each clip's first sample int64 [N + 1], a multiple of `HOP`."""
+    """All clips in one array: samples int16 [S]; first sample of each clip int64 [N + 1], multiples of `HOP`."""
 
     samples: np.ndarray
     starts: np.ndarray
@@ -92,9 +92,9 @@ class Speech:
         return torch.from_numpy(self.samples[start:stop].astype(np.float32) / 32768)
 
     def crops(self, begin: np.ndarray, rates: np.ndarray, size: int) -> tuple[Tensor, Tensor]:
-        """Pieces from the samples ``begin`` [B] on, played ``rates`` [B] times as fast: float32 [B, size].
+        """Pieces that start at samples ``begin`` [B], played ``rates`` [B] times as fast: float32 [B, size].
 
-        And the frames that they consist of, counted over all clips: int64 [B, T].
+        Also returns the frames that they consist of, counted over all clips: int64 [B, T].
         """
         where = begin[:, None] + np.arange(size) * rates[:, None]
         left = where.astype(int)
@@ -106,7 +106,7 @@ class Speech:
 
 
 def trimmed(clip: np.ndarray) -> np.ndarray:
-    """From 0.1 s before the first sound to 0.1 s after the last: there is silence enough between words."""
+    """From 0.1 s before the first sound to 0.1 s after the last. Between words there is enough silence."""
     level = np.square(clip[: len(clip) // HOP * HOP].reshape(-1, HOP).astype(np.float64)).mean(axis=1)
     loud = np.flatnonzero(level >= level.max() * 10 ** (-SILENT_DB / 10))
     return clip[max(0, loud[0] - 5) * HOP : min(len(level), loud[-1] + 6) * HOP]
@@ -133,7 +133,7 @@ def batch(speech: Speech, cfg: Section, rng: np.random.Generator) -> tuple[Tenso
 
 
 def mfcc(wave: Tensor) -> Tensor:
-    """[T, 13] of samples [S]; the level of the clip does not matter, and silence is flat."""
+    """MFCCs [T, 13] of samples [S]. They do not depend on the level of the clip, and are constant in silence."""
     window = torch.hann_window(WINDOW)
     power = torch.fft.rfft(wave.unfold(0, WINDOW, HOP) * window, 512).abs().square()
     filters = torchaudio.functional.melscale_fbanks(257, 20.0, 8000.0, MELS, audio.SAMPLE_RATE)
@@ -143,7 +143,7 @@ def mfcc(wave: Tensor) -> Tensor:
 
 
 def described(speech: Speech) -> list[np.ndarray]:
-    """What the units of each codebook are clusters of, float32 [frames, 13] of unit variance: MFCCs, their deltas."""
+    """Features that are clustered for each codebook, float32 [frames, 13] of unit variance: MFCCs, and their deltas."""
     statics, deltas = [], []
     for index in tqdm(range(len(speech.starts) - 1), desc="MFCC", unit="clip", disable=None):
         static = mfcc(F.pad(speech.clip(index), (0, WINDOW - HOP)))
@@ -154,9 +154,9 @@ def described(speech: Speech) -> list[np.ndarray]:
 
 
 def cluster(rows: np.ndarray, entries: int, seed: int) -> np.ndarray:
-    """int64 [frames]: the cluster of each row, of k-means on those that differ.
+    """The cluster of each row, int64 [frames], by k-means on the distinct rows.
 
-    Rows of silence are equal up to rounding, and would else get several centroids that differ by rounding.
+    Rows of silence are equal up to rounding. Without this step, several centroids would differ only by rounding.
     """
     rows = np.round(rows, 3)
     kmeans = MiniBatchKMeans(entries, batch_size=8192, n_init=3, random_state=seed)
@@ -165,7 +165,7 @@ def cluster(rows: np.ndarray, entries: int, seed: int) -> np.ndarray:
 
 
 def units_of(speech: Speech, cfg: Section, out: Path) -> Tensor:
-    """int64 [frames, G]: found once, then kept in ``out``."""
+    """Units int64 [frames, G], computed once and then kept in ``out``."""
     path = out / UNITS
     if not path.exists():
         entries, seed = cfg["model"]["latent_vars"], cfg["seed"]
