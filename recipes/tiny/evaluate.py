@@ -63,7 +63,12 @@ def features(upstream: torch.nn.Module, wavs: list[Tensor]) -> Features:
         frames.append(torch.stack(found["hidden_states"]).mean(dim=0)[0, :length])
     lengths = torch.tensor([len(each) for each in codes])
     return Features(
-        lengths, upstream.codebook_sizes, codes.__getitem__, frames.__getitem__, lambda name: None
+        lengths,
+        upstream.codebook_sizes,
+        codes.__getitem__,
+        frames.__getitem__,
+        lambda name: None,
+        kept=lengths,
     )
 
 

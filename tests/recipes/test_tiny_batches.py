@@ -157,8 +157,9 @@ def test_evaluation_counts_codes_and_silence() -> None:
     first = torch.tensor([[k, 0] for k in range(8)] + [[8, 1], [8, 1], [8, 1], [9, 1]])
     second = torch.tensor([[0, 0]] * 4)
     wavs = [torch.cat([loud, quiet]), torch.ones(320 * 4 + 80)]
+    lengths = torch.tensor([12, 4])
     found = Features(
-        torch.tensor([12, 4]), (10, 2), [first, second].__getitem__, lambda row: None, lambda name: None
+        lengths, (10, 2), [first, second].__getitem__, lambda row: None, lambda name: None, kept=lengths
     )
     lines = evaluate.of_codes(found, wavs, torch.tensor([0, 1]))
     shares = np.array([5, 1, 1, 1, 1, 1, 1, 1, 3, 1]) / 16
