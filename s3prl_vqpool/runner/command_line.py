@@ -134,6 +134,7 @@ def _check_resumed(args: argparse.Namespace, state: dict, path: Path) -> None:
     for option, given, kept in (
         ("-u", args.upstream, saved.upstream),
         ("-d", args.downstream, saved.downstream),
+        ("-v", args.downstream_variant, saved.downstream_variant),
     ):
         if given is not None and given != kept:
             raise InputError(

@@ -78,6 +78,13 @@ class Runner(s3prl_runner.Runner):
             layer = self.args.upstream_layer_selection
             raise InputError(f"-l {layer}: the upstream {self.args.upstream} has no such layer.") from error
 
+    def _get_downstream(self) -> Any:
+        entry = super()._get_downstream()
+        expert = _bare(entry.model)
+        if isinstance(expert, UtteranceExpert) and expert.fold and self.args.mode != "inference":
+            print(f"[Runner] - {self.args.downstream}: {expert.fold} is held out for test")
+        return entry
+
     def _get_optimizer(self, model_params: list[nn.Module]) -> Any:
         try:
             optimizer = super()._get_optimizer(model_params)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,26 @@ def test_doctor_names_the_first_missing_file(
     output = capsys.readouterr().out
     (line,) = [line for line in output.splitlines() if line.startswith("NO ")]
     assert missing.name in line
+
+
+def test_doctor_looks_at_every_fold_without_lists_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    datarc = synthetic.synthesise(tmp_path, ("er",), "small")["er"]
+    shutil.rmtree(datarc["meta_data"])
+    assert cli.main(["doctor", "--er", datarc["root"]]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("ok  er ")]
+    assert [line.split(":")[0] for line in lines] == [f"ok  er fold{k}" for k in range(1, 6)]
+
+
+def test_doctor_says_which_paths_a_corpus_needs(
+    corpora: dict[str, dict[str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["doctor", "--er", "root", "lists", "more"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "error: --er root lists more: expected --er ROOT [META_DATA]."
+    assert cli.main(["doctor", "--ks", corpora["ks"]["speech_commands_root"]]) == 1
+    assert "NO  ks: Speech Commands: Expected speech_commands_test_root as well" in capsys.readouterr().out
 
 
 def test_doctor_recognises_another_corpus(

@@ -78,6 +78,26 @@ def test_names_and_missing_options(option: str, value: str, message: str, refuse
 
 
 @pytest.mark.parametrize(
+    ("variant", "entries", "message"),
+    [
+        ("fold9", (), "Unknown fold of vqpool_er: 'fold9'. Did you mean fold"),
+        ("fold3", (f"{DATARC}.test_fold=fold1",), "-v fold3: the config says datarc.test_fold: fold1; leave one of "),
+    ],
+)  # fmt: skip
+def test_a_fold_that_cannot_be_obeyed(
+    variant: str, entries: tuple, message: str, refused: Any, er: Any
+) -> None:
+    """`-v fold3` trained fold 1, as the config said so."""
+    assert refused(*START, "-v", variant, *er(*entries)).startswith(message)
+
+
+def test_a_variant_where_there_are_no_folds(refused: Any, options: Any, synthetic: dict) -> None:
+    given = options({"num_workers": 0, **synthetic["ic"]})
+    message = "-v fold3: vqpool_ic has no folds; leave -v out."
+    assert refused(*START[:-1], "vqpool_ic", "-v", "fold3", *given) == message
+
+
+@pytest.mark.parametrize(
     ("entry", "message"),
     [
         (f"{MODELRC}.pooling=VQ-PL", "Unknown pooling 'VQ-PL'. Did you mean VQ-LP"),

@@ -90,3 +90,57 @@ def test_the_runner_and_the_batched_heads_take_such_numbers(
         state = checkpoints.load(folder / "states-2.ckpt")
         assert state["Optimizer"]["param_groups"][0]["lr"] == 1e-4
         assert state["Step"] == 2
+
+
+DATARC = "config.downstream_expert.datarc"
+STORE = {
+    "root": "/data/IEMOCAP",
+    "meta_data": None,
+    "test_fold": "fold3",
+    "valid_ratio": 0.3,
+    "num_workers": 9,
+}
+
+
+def test_a_stores_corpus_is_what_counts_and_its_reading_keys_are_not() -> None:
+    datarc = read("vqpool_er", None, None, STORE)["downstream_expert"]["datarc"]
+    default = yaml.safe_load(default_config("vqpool_er").read_text())["downstream_expert"]["datarc"]
+    assert datarc == {**default, **STORE, "num_workers": default["num_workers"]}
+
+
+def test_a_key_of_any_name_comes_with_the_store() -> None:
+    """Keys were chosen by how they end, and a task's own was lost."""
+    datarc = read("vqpool_er", None, None, {**STORE, "subset": "esc10"})["downstream_expert"]["datarc"]
+    assert datarc["subset"] == "esc10"
+
+
+@pytest.mark.parametrize("option", ["root=elsewhere", "valid_ratio=0.2", "meta_data=/data/lists"])
+def test_an_override_that_names_another_corpus_is_refused(option: str) -> None:
+    key = option.split("=")[0]
+    with pytest.raises(
+        InputError, match=rf"^{DATARC}\.{key} .*: the store was extracted with .*; leave it out"
+    ):
+        read("vqpool_er", None, f"{DATARC}.{option}", STORE)
+
+
+def test_an_override_of_the_fold_or_of_the_same_path_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    option = f"{DATARC}.test_fold=fold2,,{DATARC}.root=data/IEMOCAP"
+    datarc = read("vqpool_er", None, option, STORE)["downstream_expert"]["datarc"]
+    assert (datarc["test_fold"], datarc["valid_ratio"]) == ("fold2", 0.3)
+
+
+def test_a_config_file_may_leave_the_corpus_out_but_not_name_another(tmp_path: Path) -> None:
+    config = yaml.safe_load(default_config("vqpool_er").read_text())
+    own = config["downstream_expert"]["datarc"]
+    config["downstream_expert"]["datarc"] = {"num_workers": 0, "test_fold": "fold5"}
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.dump(config))
+    found = read("vqpool_er", str(path), None, STORE)["downstream_expert"]["datarc"]
+    assert found == {**STORE, "num_workers": 0, "test_fold": "fold5"}
+    config["downstream_expert"]["datarc"] = own
+    path.write_text(yaml.dump(config))
+    with pytest.raises(
+        InputError, match=rf"^{DATARC}\.root '/path/to/IEMOCAP': the store was extracted with "
+    ):
+        read("vqpool_er", str(path), None, STORE)

@@ -5,6 +5,7 @@ Runs on both stacks (`make test`, `make test-legacy`). The corpora are synthetic
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -137,6 +138,19 @@ def test_training_evaluates_logs_and_saves_what_a_later_evaluation_finds_again(
         assert printed == logged(expdir, split)[state["Step"]]
         found = accuracy_of(outcomes(expdir, task, split), balanced=task == "ks" and split == "dev")
         assert printed == pytest.approx(found, abs=1e-9)
+
+
+def test_the_fold_is_the_one_that_v_names(train: Any, run: Any, synthetic: dict) -> None:
+    """It was the config's, fold1, whatever `-v` said; a resumed run has the one that it had."""
+    expdir = train("er", "-v", "fold3", total_steps=2)
+    lists = json.loads(Path(synthetic["er"]["meta_data"], "Session3", "test_meta_data.json").read_text())
+    written = (expdir / "test_fold3_truth.txt").read_text().split()[::2]
+    assert sorted(written) == sorted(Path(row["path"]).stem for row in lists["meta_data"])
+    kept = expdir / "states-2.ckpt"
+    again = run("-m", "evaluate", "-e", kept).ok()
+    assert "vqpool_er: fold3 is held out for test" in again.out
+    error = run("-m", "evaluate", "-e", kept, "-v", "fold4").error
+    assert error.startswith(f"-v fold4: {kept} was trained with -v fold3; leave -v out")
 
 
 def test_a_checkpoint_given_with_i_evaluates_as_with_e(

@@ -11,8 +11,10 @@ from fakes import Row, fake, random_frames
 
 from s3prl_vqpool import corpora
 from s3prl_vqpool.corpora import Utterance
+from s3prl_vqpool.corpora import tasks as registry
 from s3prl_vqpool.errors import InputError
-from s3prl_vqpool.tables import stores, superb, table1, table2
+from s3prl_vqpool.tables import stores, superb, supervised, table1, table2
+from s3prl_vqpool.tables.linear import Settings
 from s3prl_vqpool.tables.nearest import evaluate
 
 
@@ -75,6 +77,30 @@ def test_tasks_refuse_two_of_a_kind_and_two_upstreams(divisions: dict) -> None:
     other, _ = fake("ic", fingerprint="1")
     with pytest.raises(InputError, match="b: of another upstream than a"):
         stores.tasks({Path("a"): store, Path("b"): other})
+
+
+def test_a_store_of_no_known_task_is_refused(divisions: dict) -> None:
+    """It was left out of the table without a word; alone it ended in an IndexError."""
+    known, unknown = fake("ks")[0], fake("esc")[0]
+    for given in ({Path("a"): unknown}, {Path("k"): known, Path("a"): unknown}):
+        with pytest.raises(InputError, match=r"^a: Unknown downstream of a task: 'vqpool_esc'\."):
+            stores.tasks(given)
+
+
+def test_a_store_of_a_registered_task_is_taken(divisions: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_tasks", dict(registry._tasks))
+    protocol = registry.Protocol(batch=8, epochs=2, rate=0.5)
+    registry.register(registry.Task("esc", "sounds", "vqpool_esc", "esc:load", (), protocol=protocol))
+    opened = {}
+    for name in ("esc", "ks"):
+        opened[Path(name)], corpus = fake(name)
+        divisions[f"vqpool_{name}"] = [("", corpus)]
+    found = stores.tasks(opened)
+    assert [task.name for task in found] == ["KS", "ESC"]
+    assert supervised.settings(found[1], None, [0]) == Settings(8, 2, (0.5,), (0,))
+    table = table1.make(found, ["AP"], False, True, lambda done: None)
+    assert table.rows[0].accuracy == {"KS": 100, "ESC": 100}
+    assert "paper: has no figures of ESC." in table.notes
 
 
 def test_tasks_refuse_a_corpus_with_other_labels(divisions: dict) -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from s3prl_vqpool.corpora import tasks
 from s3prl_vqpool.tables import table1
 from s3prl_vqpool.tables.published import TABLE1, TABLE2, Figures, Printed
-from s3prl_vqpool.tables.table import Row, Table, measured, published, repeated
+from s3prl_vqpool.tables.table import Row, Table, about_published, measured, published, repeated
 
 PAPER = Path(__file__).resolve().parents[3] / "shared" / "paper.md"
 FULL = {"KS": 50.0, "SID": 25.0, "IC": 12.5, "ER": 100 / 3}
@@ -105,6 +106,37 @@ def test_average_is_of_all_four_tasks_or_none() -> None:
     assert {row.average for row in published(TABLE1, ["AP"], ("KS", "ER"))} == {None}
     assert published(TABLE1, ["AP"], ("KS", "ER"))[0] == Row(
         "paper: base", "AP", {"KS": 58.44, "ER": 53.44}, None
+    )
+
+
+@pytest.fixture
+def fifth(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The column of a task that the paper does not have."""
+    monkeypatch.setattr(tasks, "_tasks", dict(tasks._tasks))
+    return tasks.register(
+        replace(tasks.by_name("er"), name="esc", downstream="vqpool_esc", published=None)
+    ).column
+
+
+def test_a_further_task_changes_nothing_for_the_papers_four(fifth: str) -> None:
+    assert table().csv().splitlines()[0] == "source,pooling,layer,KS,SID,IC,ER,AVG"
+    assert published(TABLE1, ["AP"], TASKS)[0].average == 38.11
+
+
+def test_a_task_that_the_paper_lacks_has_empty_cells_and_a_note(fifth: str) -> None:
+    """The paper's average once stood below it, and below no other columns than the paper's."""
+    assert about_published(1, TASKS) == about_published(1, [*TASKS, fifth])[:1]
+    assert about_published(1, [*TASKS, fifth])[1:] == ["paper: has no figures of ESC."]
+    columns = (*TASKS, fifth)
+    rows = [measured("mfcc_vq", "AP", {**FULL, fifth: 1.0}), *published(TABLE1, ["AP"], columns)]
+    lines = Table("a title", columns, rows, [], {}).csv().splitlines()
+    assert lines[:3] == [
+        "source,pooling,layer,KS,SID,IC,ER,ESC",
+        "mfcc_vq,AP,mean,50.00,25.00,12.50,33.33,1.00",
+        "paper: base,AP,mean,58.44,13.85,26.71,53.44,",
+    ]
+    assert published(TABLE1, ["AP"], ("KS", "SID", "IC", fifth))[0] == Row(
+        "paper: base", "AP", {"KS": 58.44, "SID": 13.85, "IC": 26.71}, None
     )
 
 
