@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import torch
 
+    from ..codes.entries import check_given
     from ..errors import unknown_name
     from ..runner import plugin
     from ..runner.config import read
@@ -72,13 +73,14 @@ def run(args: argparse.Namespace) -> int:
         raise unknown_name("upstream with codes", args.upstream, plugin.upstreams())
     if args.downstream not in plugin.downstreams():
         raise unknown_name("downstream", args.downstream, plugin.downstreams())
+    entry = plugin.upstreams()[args.upstream]
+    check_given(entry, ckpt=args.checkpoint, model_config=args.model_config)
     poolings = manifest.checked(args.poolings)
     if rank == 0 and not args.frames:
         _say_rows(poolings)
     config = read(args.downstream, args.config, args.override)
     device = devices.chosen(args.device)
     listing = rows.listing(args.downstream, config)
-    entry = plugin.upstreams()[args.upstream]
     upstream = entry(ckpt=args.checkpoint, model_config=args.model_config, refresh=False)
     upstream.eval().to(device)
     with torch.no_grad():

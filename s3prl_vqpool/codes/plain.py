@@ -9,19 +9,22 @@ from .. import checkpoints
 from ..checkpoints import fairseq
 from ..checkpoints.weights import require_finite
 from ..errors import InputError, unknown_name
+from .entries import check_given
 
 
 def plain_upstream(name: str, checkpoint: str | None = None, refresh: bool = False) -> Any:
     """An upstream of S3PRL, by its name on `s3prl.hub`.
 
     Raises:
-        InputError: S3PRL has no such upstream, it fails to load, or the checkpoint file names code.
+        InputError: S3PRL has no such upstream, it fails to load, it would not use the checkpoint, or the checkpoint
+            names code.
     """
     from s3prl import hub
 
     known = {key: entry for key, entry in vars(hub).items() if _is_upstream(key, entry)}
     if name not in known:
         raise unknown_name("upstream of S3PRL", name, known, full_list=False)
+    check_given(known[name], ckpt=checkpoint)
     if checkpoint is not None and "://" not in checkpoint and Path(checkpoint).is_file():
         fairseq.check(checkpoint)
     elif checkpoint is not None and ":" in checkpoint:

@@ -15,6 +15,9 @@ from ..errors import InputError
 from ..pooling import Counts
 from .handover import Codes, mask_padding, publish
 
+#: Frames by which S3PRL lets features and waveforms differ (its Featurizer's TOLERABLE_SEQLEN_DIFF).
+TOLERABLE_DIFFERENCE = 5
+
 
 class Result(dict[str, Any]):
     """An upstream's result that also answers to the poolings with weights (`-s vq_lp`), computed when asked for."""
@@ -78,8 +81,16 @@ class WithCodes:
         """Real frames of utterances with so many samples; below 1 where an utterance is too short."""
         return [(n - self.window) // self.hop + 1 for n in samples]
 
-    def quantize(self, result: dict[str, Any]) -> Tensor:
-        """Code indices of the forward pass that has just given ``result``: int64 [B, >= T, G]."""
+    def quantize(self, result: dict[str, Any], wavs: Sequence[Tensor]) -> Tensor:
+        """Code indices of the forward pass that has just given ``result``.
+
+        Args:
+            result: of the class behind this one: ``hidden_states`` and whatever else it gives.
+            wavs: what it was called with, B float [samples]; for codes that another model makes.
+
+        Returns:
+            int64 [B, T, G], T at least the frames of the longest utterance; what stands in padding is ignored.
+        """
         raise NotImplementedError
 
     def without_padding(self) -> AbstractContextManager[None] | None:
@@ -127,7 +138,13 @@ class WithCodes:
         result = super().__call__(wavs, *args, **kwargs)  # type: ignore[misc]
         check_finite(wavs, result["hidden_states"], lengths)
         frames = result["hidden_states"][0].size(1)
-        indices = self.quantize(result)[:, :frames]
+        indices = self.quantize(result, wavs)
+        if abs(indices.size(1) - frames) >= TOLERABLE_DIFFERENCE:
+            raise InputError(
+                f"{type(self).__module__.split('.')[-2:][0]} gives codes of {indices.size(1)} frames, but hidden "
+                f"states of {frames}: both must be made at the same rate."
+            )
+        indices = indices[:, :frames]
         result["code_lengths"] = torch.tensor(lengths, device=indices.device).clamp(max=frames)
         result["codes"] = mask_padding(indices, result["code_lengths"])
         rate = self.get_downsample_rates("hidden_states")  # type: ignore[attr-defined]

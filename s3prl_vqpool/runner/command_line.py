@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
+import huggingface_hub
 import torch
 import yaml
+from s3prl.util import download
 
 from .. import checkpoints, pooling
+from ..codes.entries import check_given
 from ..codes.upstream import selected_pooling
 from ..errors import InputError, unknown_name
 from . import config, plugin
@@ -52,6 +57,7 @@ def prepare(argv: list[str]) -> tuple[list[str], Path | None]:
     parser = s3prl_parser()
     parser.set_defaults(device=None)
     args = parser.parse_args(argv)
+    _check_used(args, given(parser, argv))
     added = _device_options(args)
     if args.mode == "inference" and not Path(args.evaluate_split).is_file():
         raise InputError(f"-t {args.evaluate_split}: no such audio file; -m inference labels one file.")
@@ -62,6 +68,7 @@ def prepare(argv: list[str]) -> tuple[list[str], Path | None]:
     if resumed:
         state = checkpoints.load(resumed, required=("Args", "Config", "Featurizer", "Downstream"))
         _check_resumed(args, state, resumed)
+        _check_kept(given(parser, argv), state["Args"], resumed)
         settings, folder = state["Config"], state["Args"].expdir
     else:
         _check_names(args)
@@ -73,6 +80,65 @@ def prepare(argv: list[str]) -> tuple[list[str], Path | None]:
     for option in overrides:
         config.apply(option, settings)
     return [*added, *argv], None if args.mode == "inference" else Path(_moved(args) or folder)
+
+
+def given(parser: argparse.ArgumentParser, argv: list[str]) -> dict[str, Any]:
+    """The options that stand on the command line, without the parser's defaults."""
+    absent = object()
+    filled = argparse.Namespace(**dict.fromkeys(vars(parser.parse_args(argv)), absent))
+    return {
+        name: value for name, value in vars(parser.parse_args(argv, filled)).items() if value is not absent
+    }
+
+
+#: Options that S3PRL reads in some runs only: option, by which name, when it does, and what to do.
+_ONLY: tuple[tuple[str, str, Callable[[argparse.Namespace], bool], str], ...] = (
+    ("-t", "evaluate_split", lambda args: args.mode != "train",
+     "-m train reads config.runner.eval_dataloaders: give -o \"config.runner.eval_dataloaders=['dev']\""),
+    ("--upstream_revision", "upstream_revision", lambda args: args.hub == "huggingface", "it is for --hub huggingface"),
+    ("--upstream_model_name", "upstream_model_name", lambda args: args.hub == "huggingface",
+     "it is for --hub huggingface"),
+    ("--hf_hub_org", "hf_hub_org", lambda args: bool(args.push_to_hf_hub), "it is for --push_to_hf_hub"),
+    ("--verbose", "verbose", lambda args: False, "S3PRL's runner does nothing with it"),
+    ("-a", "auto_resume", lambda args: args.mode == "train", "only -m train resumes: name the checkpoint with -e"),
+)  # fmt: skip
+
+
+def _check_used(args: argparse.Namespace, options: Mapping[str, Any]) -> None:
+    """InputError for an option that S3PRL would take and drop in this run."""
+    for flag, name, used, way_out in _ONLY:
+        if name in options and not used(args):
+            raise InputError(f"{flag} {options[name]}: would not be used: {way_out}.")
+    if args.push_to_hf_hub and not hasattr(huggingface_hub, "HfFolder"):
+        raise InputError(
+            "--push_to_hf_hub: S3PRL needs huggingface_hub < 1.0 for it: train without, then upload the experiment's "
+            "folder with `hf upload`."
+        )
+    if args.cache_dir:
+        download.set_dir(args.cache_dir)  # S3PRL sets torch.hub's, where its own downloads do not go
+
+
+#: What S3PRL takes from the command line also where it resumes; and what only says that it does, or from what.
+_NOT_KEPT = ("mode", "evaluate_split", "override", "backend", "local_rank", "past_exp", "device")
+_ABOUT_RESUMING = ("auto_resume", "init_ckpt", "cache_dir", "upstream_refresh")
+
+
+def _check_kept(options: Mapping[str, Any], saved: argparse.Namespace, path: Path) -> None:
+    """InputError for an option that differs from the checkpoint's, which S3PRL would take in its place."""
+    ways_out = {
+        "config": "change values with -o config.SECTION.KEY=VALUE",
+        "expname": f"give -o args.expdir=result/downstream/{options.get('expname')}",
+    }
+    for name, value in options.items():
+        if name in (*_NOT_KEPT, *_ABOUT_RESUMING) or not hasattr(saved, name):
+            continue
+        kept = getattr(saved, name)
+        paths = name in ("expdir", "config") and value and kept
+        if value != kept and not (paths and Path(value).resolve() == Path(kept).resolve()):
+            way_out = ways_out.get(name, f"give -o args.{name}={value}")
+            raise InputError(
+                f"--{name} {value}: {path} was trained with {kept}, which S3PRL takes: leave it out, or {way_out}."
+            )
 
 
 def _moved(args: argparse.Namespace) -> str | None:
@@ -151,20 +217,26 @@ def _check_resumed(args: argparse.Namespace, state: dict, path: Path) -> None:
 
 
 def _check_names(args: argparse.Namespace) -> None:
-    from huggingface_hub import HfApi
     from s3prl import hub
 
     if args.upstream is None or args.downstream is None:
         raise InputError(
             "-u UPSTREAM and -d DOWNSTREAM are needed to start, e.g. -u wav2vec2_vq -d vqpool_ks."
         )
-    if args.hub == "huggingface" and not hasattr(HfApi, "login"):
+    if args.hub == "huggingface" and not hasattr(huggingface_hub.HfApi, "login"):
         raise InputError(
             "--hub huggingface: S3PRL signs in through HfApi.login, which this huggingface_hub has not: "
             "download the checkpoint, and give it with -k."
         )
     if args.hub == "torch" and args.upstream not in hub.options():
         raise unknown_name("upstream", args.upstream, [*plugin.upstreams(), *hub.options()], full_list=False)
+    if args.hub == "torch":
+        check_given(
+            getattr(hub, args.upstream),
+            ckpt=args.upstream_ckpt,
+            model_config=args.upstream_model_config,
+            refresh=args.upstream_refresh,
+        )
     known = _downstreams()
     if args.downstream not in known:
         raise unknown_name("downstream", args.downstream, known, full_list=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -174,6 +175,15 @@ def datarc_of(downstream: str, values: dict[str, Any]) -> Section:
 def default_datarc(downstream: str) -> dict[str, Any]:
     """The section `datarc` of the default config of one of this project's downstreams."""
     return yaml.safe_load(plugin.default_config(downstream).read_text())["downstream_expert"]["datarc"]
+
+
+def workers(datarc: Section) -> int:
+    """Processes that read audio, of `num_workers`: None means the cores that this process may use, at most 8."""
+    if datarc["num_workers"] is None:
+        return min(
+            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8
+        )
+    return datarc.whole("num_workers", least=0)
 
 
 def runner_section(config: dict[str, Any]) -> Section:

@@ -20,7 +20,7 @@ from ..errors import InputError, unknown_name
 from ..files import write_text
 from ..pooling import method
 from . import provenance, statistics
-from .config import Section, datarc_of
+from .config import Section, datarc_of, workers
 from .head import SuperbHead
 
 MODELRC = ("projector_dim", "pooling", "pooling_options", "pooling_statistics")
@@ -135,7 +135,7 @@ class UtteranceExpert(SuperbHead):
         return DataLoader(
             dataset,
             batch_size=batch_size,
-            num_workers=self.datarc.whole("num_workers", least=0),
+            num_workers=workers(self.datarc),
             collate_fn=collate,
             **loader,
         )

@@ -45,10 +45,16 @@ def add_to(module: ModuleType) -> None:
             module.__path__.append(path)
         return
     if not _upstreams:
-        for hubconf in sorted(folder("upstream_expert").glob("*/hubconf.py")):
-            found = importlib.import_module(f"s3prl.upstream.{hubconf.parent.name}.hubconf")
-            _upstreams.update(entries(found))
+        _upstreams.update(entries_below(folder("upstream_expert")))
     vars(module).update(_upstreams)
+
+
+def entries_below(path: Path) -> dict[str, Callable]:
+    """The upstream entries of every hubconf.py in the folders of ``path``, which is on ``s3prl.upstream.__path__``."""
+    found: dict[str, Callable] = {}
+    for hubconf in sorted(path.glob("*/hubconf.py")):
+        found.update(entries(importlib.import_module(f"s3prl.upstream.{hubconf.parent.name}.hubconf")))
+    return found
 
 
 def entries(hubconf: ModuleType) -> dict[str, Callable]:

@@ -72,11 +72,21 @@ class Runner(s3prl_runner.Runner):
             ) from error
 
     def _get_featurizer(self) -> Any:
+        """S3PRL's Featurizer; what it would only warn of, or drop, is refused."""
+        args = self.args
+        layer, selection = args.upstream_layer_selection, args.upstream_feature_selection
         try:
-            return super()._get_featurizer()
+            entry = super()._get_featurizer()
         except IndexError as error:
-            layer = self.args.upstream_layer_selection
-            raise InputError(f"-l {layer}: the upstream {self.args.upstream} has no such layer.") from error
+            raise InputError(f"-l {layer}: the upstream {args.upstream} has no such layer.") from error
+        featurizer = _bare(entry.model)
+        if featurizer.feature_selection != selection:
+            raise InputError(f"-s {selection}: {args.upstream} gives no such features; leave -s out.")
+        if args.upstream_feature_normalize and not hasattr(featurizer, "weights"):
+            raise InputError(
+                "--upstream_feature_normalize: S3PRL normalises only where it sums several layers, and here is one."
+            )
+        return entry
 
     def _get_downstream(self) -> Any:
         entry = super()._get_downstream()

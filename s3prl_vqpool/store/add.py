@@ -18,6 +18,7 @@ from ..corpora import Utterance, audio
 from ..errors import InputError
 from ..files import alone
 from ..pooling.options import defaults
+from ..runner.config import Section, workers
 from ..runner.plugin import entry_of
 from . import layout, training
 from .encode import Encoded, Encoder, Poolings, weights_of
@@ -199,7 +200,7 @@ def _listing(store: Store) -> Listing:
         [Utterance(row.path, row.label, row.id, 1.0, row.start, row.frames) for row in store.utterances],
         [row.samples for row in store.utterances],
         store.manifest["gain_db"],
-        int(store.manifest["datarc"]["num_workers"]),
+        workers(Section("datarc", store.manifest["datarc"])),
     )
 
 

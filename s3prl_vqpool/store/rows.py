@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ..corpora import Utterance, audio
 from ..corpora.tasks import by_downstream
-from ..runner.config import Section, datarc_of
+from ..runner.config import Section, datarc_of, workers
 
 Key = tuple[str, int | None, int | None]
 
@@ -96,7 +96,7 @@ def listing(downstream: str, config: dict[str, Any]) -> Listing:
     utterances = list(found.values())
     headers = tqdm(utterances, desc="reading headers", unit="file", leave=False, disable=None)
     samples = [u.frames if u.frames is not None else audio.length(u.path) for u in headers]
-    return Listing(utterances, samples, corpora[0].gain_db, datarc.whole("num_workers", least=0))
+    return Listing(utterances, samples, corpora[0].gain_db, workers(datarc))
 
 
 def key(utterance: Utterance) -> Key:

@@ -115,7 +115,7 @@ class FramesWithCodes(WithCodes, Frames):
     def code_lengths(self, samples: list[int]) -> list[int]:
         return [(n - 400) // 320 + 1 for n in samples]
 
-    def quantize(self, result: dict) -> Tensor:
+    def quantize(self, result: dict, wavs: list) -> Tensor:
         states = result["hidden_states"][0]
         return torch.zeros(*states.shape[:2], 2, dtype=torch.long)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pickle import UnpicklingError
 from typing import Any
@@ -81,10 +81,10 @@ class UpstreamExpert(WithCodes, _HfWav2Vec2):
 
     def _quantized(self, features: Tensor) -> Tensor:
         self.model.feature_projection.layer_norm(features.transpose(1, 2))
-        return self.quantize({})
+        return self.quantize({}, ())
 
     @torch.no_grad()
-    def quantize(self, result: dict[str, Any]) -> Tensor:
+    def quantize(self, result: dict[str, Any], wavs: Sequence[Tensor]) -> Tensor:
         latents, self._latents = self._latents, None
         quantizer = self.quantizer
         with torch.autocast(latents.device.type, enabled=False):

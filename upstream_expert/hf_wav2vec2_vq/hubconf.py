@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any as _Any
 
+from s3prl_vqpool.codes import hub_entry as _hub_entry
 from s3prl_vqpool.errors import InputError as _InputError
 
 
-def hf_wav2vec2_vq_custom(
-    ckpt: str | None = None, refresh: bool = False, model_config: str | None = None, **_: _Any
-) -> _Any:
+@_hub_entry
+def hf_wav2vec2_vq_custom(ckpt: str | None = None, model_config: str | None = None) -> _Any:
     """wav2vec 2.0 (also Conformer) with a quantizer, in Hugging Face's format.
 
     Args:

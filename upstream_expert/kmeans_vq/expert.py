@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -60,7 +61,7 @@ class UpstreamExpert(WithCodes, _Upstream):
         self.use_statistics(codebook.statistics)
 
     @torch.no_grad()
-    def quantize(self, result: dict[str, Any]) -> Tensor:
+    def quantize(self, result: dict[str, Any], wavs: Sequence[Tensor]) -> Tensor:
         states = result["hidden_states"]
         if self.codebooks.centroids[0].device != states[0].device:
             self.codebooks = self.codebooks.to(states[0].device)

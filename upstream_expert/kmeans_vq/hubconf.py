@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace as _replace
 from pathlib import Path as _Path
-from typing import Any as _Any
 
 from s3prl_vqpool.codes import codebook as _codebook_files
+from s3prl_vqpool.codes import hub_entry as _hub_entry
 from s3prl_vqpool.errors import InputError as _InputError
 
 from .expert import UpstreamExpert as _UpstreamExpert
@@ -18,7 +18,8 @@ def _shipped(name: str, statistics: str | None) -> _UpstreamExpert:
     return _UpstreamExpert(_codebook_files.Codebook(name, codebooks, 400, 160, statistics=statistics))
 
 
-def mfcc_vq(refresh: bool = False, model_config: str | None = None, **_: _Any) -> _UpstreamExpert:
+@_hub_entry
+def mfcc_vq(model_config: str | None = None) -> _UpstreamExpert:
     """S3PRL's `mfcc` (39 columns, 10 ms) with two codebooks of 64: the statics; the deltas and delta-deltas.
 
     Needs no network and no checkpoint; the codebooks (recipes/mfcc_vq) are part of the package.
@@ -29,7 +30,8 @@ def mfcc_vq(refresh: bool = False, model_config: str | None = None, **_: _Any) -
     return _shipped("mfcc", model_config)
 
 
-def fbank_vq(refresh: bool = False, model_config: str | None = None, **_: _Any) -> _UpstreamExpert:
+@_hub_entry
+def fbank_vq(model_config: str | None = None) -> _UpstreamExpert:
     """S3PRL's `fbank` (240 columns, 10 ms) with three codebooks of 32: the statics; the deltas; the delta-deltas.
 
     Needs no network and no checkpoint. The codebooks were made without labels, from LibriSpeech clips (CC BY 4.0) and
@@ -41,8 +43,9 @@ def fbank_vq(refresh: bool = False, model_config: str | None = None, **_: _Any) 
     return _shipped("fbank", model_config)
 
 
+@_hub_entry
 def kmeans_vq(
-    ckpt: str | None = None, refresh: bool = False, model_config: str | None = None, **_: _Any
+    ckpt: str | None = None, refresh: bool = False, model_config: str | None = None
 ) -> _UpstreamExpert:
     """Any upstream of S3PRL with the codebooks of a codebook.yaml, as `vqpool kmeans` writes it.
 
@@ -54,22 +57,25 @@ def kmeans_vq(
     return _from_file("kmeans_vq", "", ckpt, refresh, model_config)
 
 
+@_hub_entry
 def hubert_vq(
-    ckpt: str | None = None, refresh: bool = False, model_config: str | None = None, **_: _Any
+    ckpt: str | None = None, refresh: bool = False, model_config: str | None = None
 ) -> _UpstreamExpert:
     """`kmeans_vq` for codebooks on one of S3PRL's hubert upstreams."""
     return _from_file("hubert_vq", "hubert", ckpt, refresh, model_config)
 
 
+@_hub_entry
 def wavlm_vq(
-    ckpt: str | None = None, refresh: bool = False, model_config: str | None = None, **_: _Any
+    ckpt: str | None = None, refresh: bool = False, model_config: str | None = None
 ) -> _UpstreamExpert:
     """`kmeans_vq` for codebooks on one of S3PRL's wavlm upstreams."""
     return _from_file("wavlm_vq", "wavlm", ckpt, refresh, model_config)
 
 
+@_hub_entry
 def data2vec_vq(
-    ckpt: str | None = None, refresh: bool = False, model_config: str | None = None, **_: _Any
+    ckpt: str | None = None, refresh: bool = False, model_config: str | None = None
 ) -> _UpstreamExpert:
     """`kmeans_vq` for codebooks on one of S3PRL's data2vec upstreams."""
     return _from_file("data2vec_vq", "data2vec", ckpt, refresh, model_config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -67,7 +67,7 @@ class UpstreamExpert(WithCodes, _VqWav2Vec):
         if hasattr(quantizer, "weight_proj"):
             z = features.transpose(1, 2)
             quantizer.weight_proj(z.reshape(-1, z.size(2)))
-            yield self.quantize({"z": z})
+            yield self.quantize({"z": z}, ())
             return
         projected = quantizer.projection(features)
         vars(quantizer.projection)["forward"] = lambda part: part
@@ -78,7 +78,7 @@ class UpstreamExpert(WithCodes, _VqWav2Vec):
             del vars(quantizer.projection)["forward"]
 
     @torch.no_grad()
-    def quantize(self, result: dict[str, Any]) -> Tensor:
+    def quantize(self, result: dict[str, Any], wavs: Sequence[Tensor]) -> Tensor:
         logits, self._logits = self._logits, None
         if logits is None:
             return result["codeids"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path as _Path
-from typing import Any as _Any
 
 from s3prl_vqpool.checkpoints.download import fetch as _fetch
+from s3prl_vqpool.codes import hub_entry as _hub_entry
 from s3prl_vqpool.errors import InputError as _InputError
 
 from .expert import UpstreamExpert as _UpstreamExpert
@@ -14,27 +14,31 @@ from .expert import UpstreamExpert as _UpstreamExpert
 _CONVERTED = "https://huggingface.co/s3prl/converted_ckpts/resolve/main"
 
 
-def vq_wav2vec_vq_custom(ckpt: str | None = None, refresh: bool = False, **kwargs: _Any) -> _UpstreamExpert:
+@_hub_entry
+def vq_wav2vec_vq_custom(
+    ckpt: str | None = None, refresh: bool = False, model_config: str | None = None
+) -> _UpstreamExpert:
     """vq-wav2vec from a checkpoint file: fairseq's, S3PRL's, or one that `vqpool convert` wrote.
 
     Args:
         ckpt: path or URL (`-k`).
         refresh: download a URL again (`-r`).
+        model_config: file of training counts (`-g`), for selections such as `-s vq_bp`.
     """
     if ckpt is None:
         raise _InputError("This upstream needs a checkpoint: -k PATH or -k URL of a vq-wav2vec file.")
     remote = str(ckpt).startswith(("http://", "https://"))
     path = _fetch(str(ckpt), refresh, "vq_wav2vec_vq_custom") if remote else _Path(ckpt)
-    return _UpstreamExpert(str(path), **kwargs)
+    return _UpstreamExpert(str(path), model_config)
 
 
-def vq_wav2vec_vq(refresh: bool = False, **kwargs: _Any) -> _UpstreamExpert:
+@_hub_entry
+def vq_wav2vec_vq(refresh: bool = False, model_config: str | None = None) -> _UpstreamExpert:
     """vq-wav2vec (arXiv 1910.05453), Gumbel softmax, LibriSpeech 960 h; a frame every 10 ms."""
-    return vq_wav2vec_vq_custom(**{**kwargs, "ckpt": f"{_CONVERTED}/vq-wav2vec.pt", "refresh": refresh})
+    return vq_wav2vec_vq_custom(f"{_CONVERTED}/vq-wav2vec.pt", refresh, model_config)
 
 
-def vq_wav2vec_kmeans_vq(refresh: bool = False, **kwargs: _Any) -> _UpstreamExpert:
+@_hub_entry
+def vq_wav2vec_kmeans_vq(refresh: bool = False, model_config: str | None = None) -> _UpstreamExpert:
     """vq-wav2vec (arXiv 1910.05453), k-means, LibriSpeech 960 h; a frame every 10 ms."""
-    return vq_wav2vec_vq_custom(
-        **{**kwargs, "ckpt": f"{_CONVERTED}/vq-wav2vec_kmeans.pt", "refresh": refresh}
-    )
+    return vq_wav2vec_vq_custom(f"{_CONVERTED}/vq-wav2vec_kmeans.pt", refresh, model_config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -62,10 +62,10 @@ class UpstreamExpert(WithCodes, _Wav2Vec2):
 
     def _quantized(self, features: Tensor) -> Tensor:
         self.model.layer_norm(features.transpose(1, 2))
-        return self.quantize({})
+        return self.quantize({}, ())
 
     @torch.no_grad()
-    def quantize(self, result: dict[str, Any]) -> Tensor:
+    def quantize(self, result: dict[str, Any], wavs: Sequence[Tensor]) -> Tensor:
         latents, self._latents = self._latents, None
         quantizer = self.model.quantizer
         with torch.autocast(latents.device.type, enabled=False):
