@@ -274,8 +274,8 @@ def save(checkpoint: Converted, path: str | Path) -> list[Path]:
     path, configs = Path(path), {"task_cfg": checkpoint.task_cfg, "model_cfg": checkpoint.model_cfg}
     configs = {kind: _plain_only(config) for kind, config in configs.items()}
     if path.suffix != ".safetensors":
-        with whole(path) as temporary:
-            torch.save({**configs, "model_weight": checkpoint.model_weight}, temporary)
+        with whole(path) as temporary, open(temporary, "wb") as file:  # torch would put its name into it
+            torch.save({**configs, "model_weight": checkpoint.model_weight}, file)
         return [path]
     described = path.with_suffix(".json")
     weights = {

@@ -195,9 +195,9 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def write(path: Path, state: dict[str, Any]) -> None:
-    """A checkpoint, whole."""
-    with whole(path) as temporary:
-        torch.save(state, temporary)
+    """Write a checkpoint, whole; torch would put the temporary file's name into it."""
+    with whole(path) as temporary, open(temporary, "wb") as file:
+        torch.save(state, file)
 
 
 def best(run: Run) -> tuple[int, float, float] | None:
