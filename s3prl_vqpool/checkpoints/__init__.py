@@ -1,4 +1,4 @@
-"""Checkpoints are data: from a path or an address to tensors, and nothing in a file is imported or called."""
+"""Checkpoints are data: reads tensors from a path or an address; nothing in a file is imported or called."""
 
 from .download import fetch
 from .experiment import SAFE_GLOBALS, load

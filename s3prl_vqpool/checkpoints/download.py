@@ -19,14 +19,14 @@ def fetch(
 ) -> Path:
     """The local copy of an upstream's checkpoint, downloaded into S3PRL's cache on first use.
 
-    S3PRL keeps a download that ended early as if it were whole (s3prl/util/download.py); here the copy is
-    read once before it is used, and one that ``read`` refuses is removed.
+    S3PRL keeps a download that ended early (s3prl/util/download.py). Here the copy is read once before it is
+    used, and it is removed if ``read`` refuses it.
 
     Args:
         url: http or https address.
         refresh: download again even if there is a copy.
-        instead: upstream that takes the file by its path, for the hint in errors.
-        read: what the copy must stand.
+        instead: the upstream that takes the file by its path; errors name it.
+        read: reads the copy, and raises InputError if it is damaged.
 
     Raises:
         InputError: no network, no such file, the download was cut short, or ``read`` refuses the file.
@@ -59,7 +59,7 @@ def fetch(
 
 
 def _http_error(url: str) -> str:
-    """The server's refusal, "" if it has none: S3PRL saves the page of a refusal as if it were the file."""
+    """The server's error, or "". (S3PRL saves the error page as if it were the file.)"""
     try:
         urlopen(Request(url, method="HEAD"), timeout=10).close()
     except HTTPError as error:

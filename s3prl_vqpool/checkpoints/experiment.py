@@ -1,4 +1,4 @@
-"""Checkpoints of experiments: tensors, plain containers and S3PRL's own `argparse.Namespace`, nothing else."""
+"""Checkpoints of experiments: only tensors, plain containers and S3PRL's own `argparse.Namespace`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..errors import InputError
 from . import torch_files
 from .unpickler import EXPERIMENT, Record
 
-#: What S3PRL's runner puts into a checkpoint beside tensors and plain containers: `Args`.
+#: The only class that S3PRL's runner puts into a checkpoint: that of `Args`.
 SAFE_GLOBALS: list[Any] = [argparse.Namespace]
 
 
 @contextmanager
 def namespaces_allowed() -> Iterator[None]:
-    """While entered, `torch.load` with ``weights_only=True`` takes `SAFE_GLOBALS`; what others listed stays listed."""
+    """Inside this context, `torch.load` with ``weights_only=True`` also accepts `SAFE_GLOBALS`. Other lists stay."""
     already = torch.serialization.get_safe_globals()
     with torch.serialization.safe_globals([each for each in SAFE_GLOBALS if each not in already]):
         yield
@@ -41,13 +41,13 @@ def load(path: str | Path, required: tuple[str, ...] = ()) -> dict[str, Any]:
     missing = [key for key in required if not isinstance(state, dict) or key not in state]
     if missing:
         raise InputError(
-            f"{path}: not the checkpoint expected here, it has no {', '.join(map(repr, missing))}."
+            f"{path}: not the checkpoint expected here: it has no {', '.join(map(repr, missing))}."
         )
     if not isinstance(state, dict):
         return state
     whole = {key: _namespace(value) for key, value in state.items()}
     if "Args" in required and not isinstance(whole["Args"], argparse.Namespace):
-        raise InputError(f"{path}: not a checkpoint of S3PRL's runner, its Args are no namespace.")
+        raise InputError(f"{path}: not a checkpoint of S3PRL's runner: its Args are not a namespace.")
     return whole
 
 

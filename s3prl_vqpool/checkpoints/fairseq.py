@@ -1,4 +1,4 @@
-"""wav2vec checkpoints of every origin, as S3PRL's models take them: a config each for task and model, and weights.
+"""wav2vec checkpoints from any source, in the form that S3PRL's models take: two configs (task, model) and weights.
 
 fairseq wrote `args` (a namespace) or `cfg` (a dict, or OmegaConf's); S3PRL converts them with fairseq
 (s3prl/upstream/wav2vec2/convert.py); `vqpool convert` writes either S3PRL's format or safetensors with JSON.
@@ -25,12 +25,12 @@ from .weights import require_finite
 
 #: What S3PRL's converted checkpoints hold.
 KEYS = ("task_cfg", "model_cfg", "model_weight")
-#: Fields that S3PRL's models `eval`, and which therefore must be lists of numbers and nothing else.
+#: Fields that S3PRL's models pass to `eval`. They must be lists of numbers.
 LAYERS = ("conv_feature_layers", "conv_aggregator_layers")
 #: Those, and the others that S3PRL evaluates: of multires_hubert, and of its attention.
 EVALUATED = (*LAYERS, "override_encoder_layers", "xformers_att_config")
 _TEMPERATURES = ("latent_temp", "vq_temp")
-#: Where fairseq's fine-tuned models keep the pre-trained one.
+#: The prefix under which fairseq's fine-tuned models keep the pre-trained model.
 _WITHIN = "w2v_encoder.w2v_model."
 _WHOLE_NUMBERS = re.compile(r"(\[[0-9, ]*\])?")
 MOST_LAYERS = 64
@@ -52,7 +52,7 @@ class Converted:
 def load(path: str | Path) -> Converted:
     """A checkpoint as fairseq wrote it, as S3PRL converted it, or as `save` wrote it.
 
-    Of a file only configs and weights are used; whatever else it holds is passed over, of whatever class.
+    Only the configs and weights of a file are used. Everything else in it is ignored, whatever its class.
 
     Raises:
         InputError: it is something else, damaged, its weights are not finite, or what is used of it is of a
@@ -64,7 +64,7 @@ def load(path: str | Path) -> Converted:
     content = torch_files.read(path)
     _require_plain(path, content)
     if not isinstance(content, dict):
-        raise InputError(f"{path}: not a checkpoint of fairseq or S3PRL, it holds no dict.")
+        raise InputError(f"{path}: not a checkpoint of fairseq or S3PRL: it holds no dict.")
     try:
         task, model, weights = _configs(path, content)
     except (Malformed, RecursionError) as error:

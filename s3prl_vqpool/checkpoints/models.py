@@ -15,7 +15,7 @@ from ..errors import InputError
 from .fairseq import Converted
 from .unpickler import Name, refused
 
-#: A float32 model has twice the bytes of a float16 checkpoint; one of more than these many times has a wrong config.
+#: A float32 model has twice the bytes of a float16 checkpoint. A model of more than this many times has a wrong config.
 _TIMES = 4
 _FREE_BYTES = 2**26
 
@@ -40,7 +40,7 @@ def build(
         return built, _fields(task, checkpoint.task_cfg)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    except Exception as error:  # S3PRL's models raise all kinds for configs that cannot be
+    except Exception as error:  # S3PRL's models raise many kinds of errors for impossible configs
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"{path}: its config and its weights do not make a {model.__name__} ({reason})."
@@ -66,7 +66,7 @@ def _fields(kind: type, values: dict[str, Any]) -> Any:
 
 
 class _Allocations(TorchDispatchMode):
-    """Refuses to make more than so many bytes of tensors, or so many steps: a file's config is not trusted."""
+    """Refuses to allocate more than a limit of bytes, or to take more steps: a file's config is not trusted."""
 
     def __init__(self, most_bytes: int, most_steps: int) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class _Allocations(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.steps -= 1
         if args and isinstance(args[0], (list, tuple)) and all(isinstance(length, int) for length in args[0]):
-            self.bytes -= 4 * math.prod(args[0])  # torch.empty and its like
+            self.bytes -= 4 * math.prod(args[0])  # torch.empty and similar functions
         if self.bytes < 0 or self.steps < 0:
             raise ValueError("the config describes a far larger model than the weights")
         return func(*args, **(kwargs or {}))

@@ -35,7 +35,7 @@ _STORAGES = {
     Name("torch", "BoolStorage"): torch.bool,
 }
 Only = Mapping[str, tuple[str, ...]] | None
-#: What zipfile, struct and torch raise for bytes that do not hold together.
+#: Errors that zipfile, struct and torch raise for damaged bytes.
 _DAMAGE = (
     *(ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError),
     *(ValueError, struct.error, zipfile.BadZipFile),
@@ -71,7 +71,7 @@ def read(path: str | Path, only: Only = None) -> Any:
 
 
 def unread(path: Path, error: Exception) -> InputError:
-    """The line for what failed: the system's reason where it has one; a seek to nowhere (EINVAL) is damage."""
+    """The error in one line: the system's reason if it has one. A seek to nowhere (EINVAL) means damage."""
     if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
         return UnreadableFile(f"{path}: cannot be read ({error.strerror}).")
     problem = disguised(path) or "damaged or truncated, or no file of torch.save"
@@ -117,7 +117,7 @@ def _zip(path: Path, file: IO[bytes], size: int, only: Only) -> Any:
         if f"{prefix}byteorder" in by_name and archive.read(f"{prefix}byteorder") != b"little":
             raise InputError("written on a big-endian machine; load and save it there with torch first.")
         if by_name[pickled].file_size > most_pickled(size):
-            raise Malformed("a longer pickle than a checkpoint of this size has")
+            raise Malformed("its pickle is longer than that of any checkpoint of this size")
         content = archive.read(pickled)
     mapped = Storages(path, size)
 
@@ -137,10 +137,10 @@ def _check_members(archive: zipfile.ZipFile, file: IO[bytes], size: int) -> None
     if sum(member.file_size for member in members) > size:
         raise Malformed("the members declare more bytes than the file has")
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        raise Malformed("torch.save compresses nothing")
+        raise Malformed("a compressed member (torch.save does not compress)")
     # S3PRL lets torch read what was checked here, and torch takes offsets as declared and ignores names' case
     if min(member.header_offset for member in members) or archive.start_dir != _directory(file, size):
-        raise Malformed("something before or behind the zip")
+        raise Malformed("bytes before or after the zip")
     if len({member.filename.lower() for member in members}) < len(members):
         raise Malformed("two members of one name")
     if any(member.filename != member.orig_filename for member in members):
@@ -184,7 +184,7 @@ def _legacy(path: Path, file: IO[bytes], size: int, only: Only) -> Any:
         raise Malformed("not torch's old format")
     if not pickled(refuse).get("little_endian", True):
         raise InputError("written on a big-endian machine; load and save it there with torch first.")
-    # the tensors are made before it is known where their bytes lie, so first the order is read
+    # the order of storages comes after the pickle, but the tensors need it, so it is read first
     start = file.tell()
     wanted: dict[str, tuple[torch.dtype, int]] = {}
 

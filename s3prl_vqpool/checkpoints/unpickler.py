@@ -1,4 +1,4 @@
-"""Pickles read as plain data: no name in a file is imported, and nothing is called but what the caller lists.
+"""Pickles read as plain data: no name in a file is imported, and only functions that the caller lists are called.
 
 Python's own machine does the reading (`pickle.Unpickler` in its pure form). What would import or call is replaced:
 a name becomes a `Name`, and an object of any class a `Record` of what the file says about it.
@@ -20,7 +20,7 @@ class Malformed(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A module's member as a file names it; nothing is imported."""
+    """A member of a module that a file names. Nothing is imported."""
 
     module: str
     member: str
@@ -37,13 +37,13 @@ class Name:
 
 @dataclass(eq=False, slots=True)
 class Record:
-    """An object in a file: its class's name and the state that the file gives it, and nothing of its behaviour."""
+    """An object in a file: the name of its class and its state, without any behaviour."""
 
     name: Name
     state: Any = None
 
 
-#: Classes that stand for plain data; `plain` takes what they hold.
+#: Classes that hold plain data; `plain` takes their content.
 _OMEGACONF = {
     "omegaconf.dictconfig": ("DictConfig",),
     "omegaconf.listconfig": ("ListConfig",),
@@ -135,12 +135,12 @@ class Unpickler(pickle._Unpickler):
         except (ArithmeticError, AttributeError, EOFError, LookupError, TypeError, ValueError,
                 pickle.UnpicklingError) as error:  # fmt: skip
             raise Malformed(str(error)) from error
-        raise Malformed("more opcodes than a checkpoint of this size has")
+        raise Malformed("its pickle has more opcodes than that of any checkpoint of this size")
 
     def read(self, count: int) -> bytes:
         self.bytes_left -= count
         if self.bytes_left < 0:
-            raise Malformed("a longer pickle than a checkpoint of this size has")
+            raise Malformed("its pickle is longer than that of any checkpoint of this size")
         return self.file.read(count)
 
     def readline(self) -> bytes:
@@ -188,7 +188,7 @@ class Unpickler(pickle._Unpickler):
         if isinstance(target, Record):
             target.state = state
         elif type(target) is not dict:  # a state_dict's `_metadata` is dropped
-            raise Malformed("a state for something that has none")
+            raise Malformed("a state for an object that cannot have one")
 
     def load_append(self) -> None:
         self._extend([self.stack.pop()])
@@ -203,7 +203,7 @@ class Unpickler(pickle._Unpickler):
         elif type(target) is set:
             target.update(_keys(items))
         elif not isinstance(target, Record):
-            raise Malformed("items for something that has none")
+            raise Malformed("items for an object that cannot have them")
 
     def load_frozenset(self) -> None:
         self.append(frozenset(_keys(self.pop_mark())))
@@ -224,7 +224,7 @@ class Unpickler(pickle._Unpickler):
         if type(target) is dict:
             target.update(zip(_keys(items[::2]), items[1::2], strict=True))
         elif not isinstance(target, Record):
-            raise Malformed("entries for something that has none")
+            raise Malformed("entries for an object that cannot have them")
 
     dispatch |= {
         pickle.FRAME[0]: load_frame,
@@ -249,7 +249,7 @@ def _keys(items: Iterable[Any]) -> list[Any]:
     for item in found:
         parts = item if type(item) is tuple else (item,)
         if not all(isinstance(part, (str, int, float, bytes, type(None), Name, Record)) for part in parts):
-            raise Malformed("a key that is no name or number")
+            raise Malformed("a key that is neither a name nor a number")
     return found
 
 
@@ -257,7 +257,7 @@ def refused(name: Name) -> InputError:
     """The error for a file with an object of a class that checkpoints do not need."""
     shown = " ".join(str(name).split())[:200]
     return InputError(
-        f"refused, it asks to import {shown}; checkpoints may hold tensors and plain data only."
+        f"refused: it asks to import {shown}; checkpoints may hold tensors and plain data only."
     )
 
 
@@ -278,7 +278,7 @@ def plain(value: Any) -> Any:
 
 
 class _Plain:
-    """One conversion: what occurs twice is converted once."""
+    """One conversion. An object that occurs twice is converted once."""
 
     def __init__(self) -> None:
         self.done: dict[int, Any] = {}

@@ -1,4 +1,4 @@
-"""What every upstream with codes shares; the hand-over of a batch's codes to its downstream stands here.
+"""What all upstreams with codes share. The names here hand over the codes of a batch to its downstream.
 
 An upstream of your own needs `WithCodes` and `hub_entry` (docs/guides/add-an-upstream.md).
 """

@@ -15,7 +15,7 @@ from ..files import write_text
 
 @dataclass(frozen=True)
 class Codebook:
-    """The content of a codebook.yaml; paths are absolute, in the file relative to it.
+    """The content of a codebook.yaml. Its paths are absolute; in the file they are relative to the file.
 
     Attributes:
         upstream: a name of `s3prl.hub`.
@@ -50,7 +50,7 @@ _TYPES: dict[str, tuple[type, bool]] = {
 
 
 def load(path: str | Path | None, name: str = "kmeans_vq") -> Codebook:
-    """Read a codebook.yaml for the upstream ``name``; InputError where it is something else."""
+    """Read a codebook.yaml for the upstream ``name``; InputError if the file is something else."""
     if path is None:
         raise InputError(f"{name} needs codebooks: -g codebook.yaml, as vqpool kmeans writes it.")
     path = Path(path)

@@ -1,4 +1,4 @@
-"""What is published about the upstreams with codes; nothing that is not known for certain."""
+"""Published facts about the upstreams with codes. Uncertain ones are left out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Facts:
-    """One upstream; "-" where it depends on the checkpoint, or is not known for certain.
+    """One upstream; "-" if a fact depends on the checkpoint or is uncertain.
 
     Attributes:
         parameters: as the paper gives them.

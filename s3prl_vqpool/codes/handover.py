@@ -38,16 +38,16 @@ _published: Codes | None = None
 
 
 def publish(codes: Codes | None) -> None:
-    """Leave ``codes`` for the downstream of this batch; None withdraws those of an earlier batch."""
+    """Publish ``codes`` for the downstream of this batch; None withdraws the codes of an earlier batch."""
     global _published
     _published = codes
 
 
 def take(frames: Sequence[int]) -> Codes | None:
-    """The codes of the batch whose features have ``frames`` frames each; they can be taken once.
+    """Take the codes of the batch whose features have ``frames`` frames each. They can be taken only once.
 
     Returns:
-        Codes, or None where the upstream has published none since the last call.
+        Codes, or None if the upstream has published none since the last call.
 
     Raises:
         InputError: the codes belong to another batch (other number of utterances, other lengths).
@@ -65,7 +65,7 @@ def take(frames: Sequence[int]) -> Codes | None:
 
 
 def require(frames: Sequence[int], pooling: str) -> Codes:
-    """Like `take`, but no codes are an error that says which upstreams publish them."""
+    """Like `take`, but missing codes raise an error that says which upstreams publish codes."""
     codes = take(frames)
     if codes is None:
         raise InputError(

@@ -22,7 +22,7 @@ class KMeansCodebooks:
         centroids: G float32 tensors [V_g, stop_g - start_g].
         columns: G pairs (start, stop).
         identity: what the codebooks were fitted on (upstream, audio, seed), as strings.
-        layers: G indices into an upstream's hidden states; empty for 0 throughout.
+        layers: G indices into an upstream's hidden states; empty means 0 for all.
     """
 
     centroids: tuple[Tensor, ...]
@@ -51,7 +51,7 @@ class KMeansCodebooks:
                 have = f"{len(states)} layers of {states[0].size(-1)} columns"
                 need = f"columns {self.columns[group][0]} to {self.columns[group][1]} of layer {layer}"
                 raise InputError(
-                    f"The codebooks need {need}, but the upstream gives {have}: they are another one's."
+                    f"The codebooks need {need}, but the upstream gives {have}: they belong to another upstream."
                 )
             parts.append(self._nearest(group, states[layer]))
         return torch.stack(parts, dim=-1)

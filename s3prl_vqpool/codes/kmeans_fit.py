@@ -16,7 +16,7 @@ from ..corpora.folders import files_below
 from ..errors import InputError
 from .kmeans import KMeansCodebooks
 
-#: Files are read up to here: a transformer's memory grows with the square of the time.
+#: A file is read up to here, because a transformer's memory grows with the square of the duration.
 MOST_SAMPLES = 30 * audio.SAMPLE_RATE
 SUFFIXES = (".wav", ".flac", ".ogg")
 

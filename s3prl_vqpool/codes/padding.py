@@ -1,4 +1,4 @@
-"""wav2vec 2.0 with the padding of a batch kept out of every utterance's numbers."""
+"""wav2vec 2.0 computed so that the padding of a batch changes no utterance's numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 def masks_padding(model: Wav2Vec2Model) -> bool:
-    """Whether everything after the first convolutions of S3PRL's model is deaf to padding.
+    """Whether padding changes nothing after the first convolutions of S3PRL's model.
 
     Attention is (it masks), and one positional convolution is (padding is set to 0 before it, as beyond an
     utterance's end). A stack of positional convolutions (data2vec), Conformer's convolutions and a sequence cut
@@ -27,10 +27,10 @@ def masks_padding(model: Wav2Vec2Model) -> bool:
 
 @contextmanager
 def convolved_apart(model: nn.Module, samples: Callable[[], Sequence[int]]) -> Iterator[None]:
-    """While entered, utterances of different lengths do not share a call of the feature extractor.
+    """Inside this context, utterances of different lengths do not share a call of the feature extractor.
 
-    Of no use to models with LayerNorm there, whose frames see their own samples only; with GroupNorm (base)
-    every frame depends on all of its row, padding included.
+    Models with LayerNorm there do not need it, because a frame sees its own samples only. With GroupNorm (base)
+    every frame depends on its whole row, padding included.
 
     Args:
         model: S3PRL's or Hugging Face's; its ``feature_extractor`` makes [B, C, T] of waveforms [B, S].

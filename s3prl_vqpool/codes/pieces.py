@@ -1,4 +1,4 @@
-"""A convolutional feature extractor over a long waveform, in pieces whose frames are those of the whole.
+"""A convolutional feature extractor applied to a long waveform in pieces, with the same frames as on the whole.
 
 Where it normalises over channels (LayerNorm, as wav2vec 2.0 large and XLS-R), a frame sees its own samples only, so
 pieces that overlap by the window suffice. Where its first layer normalises each channel over time (GroupNorm, as

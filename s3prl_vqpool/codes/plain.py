@@ -1,4 +1,4 @@
-"""Any upstream of S3PRL by its name, its checkpoint checked before S3PRL unpickles it."""
+"""Any upstream of S3PRL by its name. Its checkpoint is checked before S3PRL unpickles it."""
 
 from __future__ import annotations
 

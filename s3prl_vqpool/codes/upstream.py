@@ -1,4 +1,4 @@
-"""What every upstream with codes shares: one forward gives hidden states and codes, and publishes the codes."""
+"""What all upstreams with codes share: one forward pass gives hidden states and codes, and publishes the codes."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def selected_pooling(selection: str) -> pooling.Method | None:
 
 
 class WithCodes:
-    """Mixin in front of an S3PRL ``UpstreamBase``: adds ``codes`` and ``code_lengths`` to its result.
+    """Mixin for an S3PRL ``UpstreamBase``: adds ``codes`` and ``code_lengths`` to its result.
 
     A class that uses it sets ``codebook_sizes``, ``window`` and ``hop`` and defines `quantize`. Hidden states are
-    those of the class behind it, untouched.
+    those of the other base class, unchanged.
 
     Result of a call with wavs, a list of B float [samples] tensors at 16 kHz:
         hidden_states: as the plain upstream gives them.
@@ -78,7 +78,7 @@ class WithCodes:
     samples: Sequence[int] = ()
 
     def code_lengths(self, samples: Sequence[int]) -> list[int]:
-        """Real frames of utterances with so many samples; below 1 where an utterance is too short."""
+        """Real frames of utterances with these numbers of samples; below 1 if an utterance is too short."""
         return [(n - self.window) // self.hop + 1 for n in samples]
 
     def quantize(self, result: dict[str, Any], wavs: Sequence[Tensor]) -> Tensor:
@@ -94,7 +94,7 @@ class WithCodes:
         raise NotImplementedError
 
     def without_padding(self) -> AbstractContextManager[None] | None:
-        """While entered, no number of an utterance depends on its batch; None where that takes equal lengths."""
+        """A context that keeps an utterance's numbers independent of its batch; None if that needs equal lengths."""
         return None
 
     @torch.no_grad()
@@ -175,7 +175,7 @@ class WithCodes:
             self.counts = Counts.load(path, self.identity())
 
     def identity(self) -> dict[str, object]:
-        """Whose codes these are, for statistics of them: the kind of upstream and its `fingerprint`."""
+        """What statistics of the codes belong to: the kind of upstream and its `fingerprint`."""
         return {"upstream": type(self).__module__.split(".")[-2:][0], "weights": self.fingerprint()}
 
     def fingerprint(self) -> str:
@@ -218,11 +218,11 @@ def best_entries(logits: Tensor, groups: int) -> Tensor:
 
 
 def hash_of(weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 of an upstream's weights, by which codebooks, statistics and stores know it again."""
+    """SHA-256 of an upstream's weights. Codebooks, statistics and stores recognise the upstream by it."""
     digest = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
         if name.endswith("._pseudo_wavs"):
-            continue  # noise that S3PRL's preprocessor (mel, linear) draws anew and takes only shapes from
+            continue  # S3PRL's preprocessor (mel, linear) draws this noise anew, and uses only its shape
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

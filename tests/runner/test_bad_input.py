@@ -361,13 +361,13 @@ def test_checkpoints(refused: Any, er: Any, checkpoints: dict, tmp_path: Path) -
         save({"model_weight": RunsCode(made)}, path)
         for argv in every:
             error = refused(*argv)
-            assert re.match(rf"{path}: refused, it asks to import \w+\.mkdir; ", error)
+            assert re.match(rf"{path}: refused: it asks to import \w+\.mkdir; ", error)
             assert not made.exists()
     path.write_bytes(whole)
     assert refused(*resume) == (
-        f"{path}: not the checkpoint expected here, it has no 'Args', 'Config', 'Featurizer', 'Downstream'."
+        f"{path}: not the checkpoint expected here: it has no 'Args', 'Config', 'Featurizer', 'Downstream'."
     )
-    assert refused(*initial) == f"{path}: not the checkpoint expected here, it has no 'Downstream'."
+    assert refused(*initial) == f"{path}: not the checkpoint expected here: it has no 'Downstream'."
     torch.save({"Args": 1}, path)
     assert refused(*upstream).startswith(f"{path}: not ")
     converted_checkpoint(path, quantizer=False)
