@@ -105,7 +105,8 @@ def campaign(folder: Path, datarc: Mapping[str, object], kills: int, seed: int) 
     for number, command in enumerate(todo):
         command.prepare()
         if _ended(command, folder):
-            raise RuntimeError(f"{command.name} fails without a kill: {folder / 'output.txt'}")
+            said = (folder / "output.txt").read_text().splitlines()[-1:]
+            raise RuntimeError(f"{command.name} fails without a kill: {said}")
         expected, begun = content(command.output), time.monotonic()
         if command.name == "extract":
             shutil.copytree(command.output, folder / "extracted")

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from s3prl_vqpool import checkpoints
 from s3prl_vqpool.errors import InputError, report
-from s3prl_vqpool.files import whole, write_text
+from s3prl_vqpool.files import alone, whole, write_text
 from s3prl_vqpool.runner.config import Section
 
 # isort: split
@@ -246,12 +246,16 @@ def main() -> int:
     )
     args = parser.parse_args()
     try:
-        cfg = recipe.read(args.config, args.set)
-        args.output.mkdir(parents=True, exist_ok=True)
-        trainer = Trainer(cfg, Speech.read(args.speech), args.output, args.device)
-        trainer.begin()
+        with alone(args.output):
+            return pretrain(args)
     except InputError as error:
         return report(error)
+
+
+def pretrain(args: argparse.Namespace) -> int:
+    """Train, from where the folder is, and say on how much."""
+    trainer = Trainer(recipe.read(args.config, args.set), Speech.read(args.speech), args.output, args.device)
+    trainer.begin()
     weights = sum(parameter.numel() for parameter in trainer.net.model.parameters())
     print(f"{trainer.speech.hours:.2f} hours of speech, list {trainer.speech.list_hash}, {weights:,} weights")
     trainer.run()

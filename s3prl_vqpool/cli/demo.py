@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import alone
 from ..runner.plugin import folder
 from .options import add_upstream
 
@@ -35,8 +36,9 @@ def run(args: argparse.Namespace) -> int:
     from ..corpora import synthetic
 
     out = args.output.resolve()
-    datarc = synthetic.synthesise(out / "corpora", ("ks",))["ks"]
-    accuracies = {name: _train_and_evaluate(name, args.upstream, out / name, datarc) for name in POOLINGS}
+    with alone(out):
+        datarc = synthetic.synthesise(out / "corpora", ("ks",))["ks"]
+        accuracies = {name: _train_and_evaluate(name, args.upstream, out / name, datarc) for name in POOLINGS}
     print(f"\nkeyword spotting, 12 classes, synthesised speech, -u {args.upstream}, test accuracy:")
     for name, accuracy in accuracies.items():
         print(f"  {name:8}{100 * accuracy:6.2f} %")

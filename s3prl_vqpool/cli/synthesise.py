@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..corpora import synthetic
 from ..corpora.tasks import by_name
+from ..files import alone
 
 HELP = "Synthesise small corpora with espeak-ng, in the layout of the four corpora that SUPERB uses."
 EXAMPLE = "vqpool synthesise --output demo/corpora --tasks ks er"
@@ -33,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    for name, datarc in synthetic.synthesise(args.output, args.tasks, args.size, args.seed).items():
+    with alone(args.output):
+        made = synthetic.synthesise(args.output, args.tasks, args.size, args.seed)
+    for name, datarc in made.items():
         override = ",,".join(
             f"config.downstream_expert.datarc.{key}={value}" for key, value in datarc.items()
         )

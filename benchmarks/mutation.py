@@ -1,0 +1,157 @@
+#!/usr/bin/env python3
+"""Break lines on purpose, one at a time, and see whether a test fails: the share of such mutants that are killed.
+
+A mutant is one change in one place of the code: a comparison or an arithmetic or boolean operator is another one, a
+number is one more or one less, a condition is negated, a statement or a returned value is dropped. A sample of all
+places, drawn with --seed, is tried in a copy of the tree, each with the tests of its room (`pytest -x`). A mutant that
+no test notices survives: either a test is missing, or the change means nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = "s3prl_vqpool"
+#: The tests of a room, where they are not in the folder of its name alone.
+TESTS = {
+    "pooling": ["tests/pooling"],
+    "codes": ["tests/codes", "tests/upstream_expert"],
+    "store": ["tests/store"],
+    "trainer": ["tests/trainer"],
+    "checkpoints": ["tests/checkpoints"],
+}
+OTHER: dict[type, type] = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.FloorDiv, ast.MatMult: ast.Mult, ast.Pow: ast.Mult, ast.And: ast.Or, ast.Or: ast.And,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """Change number ``k`` of node number ``node`` of a file, in words, and the line that it is on."""
+
+    path: Path
+    node: int
+    k: int
+    line: int
+    change: str
+
+    def text(self) -> str:
+        """The file with this change."""
+        tree = ast.parse(self.path.read_text(encoding="utf-8"))
+        node = list(ast.walk(tree))[self.node]
+        _, apply = list(changes(node))[self.k]
+        apply(node)
+        return ast.unparse(ast.fix_missing_locations(tree))
+
+
+def mutants(path: Path) -> Iterator[Mutant]:
+    """All mutants of a Python file, in the order of its nodes."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    quiet = {id(part) for node in nodes for part in _annotations(node)}
+    for number, node in enumerate(nodes):
+        for k, (change, _) in enumerate(changes(node) if id(node) not in quiet else ()):
+            yield Mutant(path, number, k, getattr(node, "lineno", 0), change)
+
+
+def changes(node: ast.AST) -> Iterator[tuple[str, Callable[[ast.AST], None]]]:
+    """What may be done to a node: in words, and to a copy of it."""
+    if isinstance(node, ast.Compare) and type(node.ops[0]) in OTHER:
+        yield _operator(node.ops[0]), lambda it: it.ops.__setitem__(0, OTHER[type(it.ops[0])]())
+    elif isinstance(node, (ast.BinOp, ast.BoolOp, ast.AugAssign)) and type(node.op) in OTHER:
+        yield _operator(node.op), lambda it: setattr(it, "op", OTHER[type(it.op)]())
+    elif isinstance(node, ast.Constant) and type(node.value) in (int, float):
+        yield f"{node.value} + 1", lambda it: setattr(it, "value", it.value + 1)
+        yield f"{node.value} - 1", lambda it: setattr(it, "value", it.value - 1)
+    elif isinstance(node, (ast.If, ast.IfExp, ast.While)):
+        yield "condition negated", lambda it: setattr(it, "test", ast.UnaryOp(ast.Not(), it.test))
+    elif isinstance(node, ast.Return) and node.value is not None:
+        yield "returns None", lambda it: setattr(it, "value", ast.Constant(None))
+    for field in ("body", "orelse"):
+        body = getattr(node, field, None)
+        for k, each in enumerate(body if isinstance(body, list) else ()):
+            if _droppable(each):
+                drop = f"drops line {each.lineno}: {ast.unparse(each).splitlines()[0][:60]}"
+                yield drop, lambda it, field=field, k=k: getattr(it, field).__setitem__(k, ast.Pass())
+
+
+def _operator(operator: ast.AST) -> str:
+    return f"{type(operator).__name__} becomes {OTHER[type(operator)].__name__}"
+
+
+def _droppable(statement: ast.stmt) -> bool:
+    """A call, an assignment to a part, or a raise: what leaves a name undefined says so itself."""
+    if isinstance(statement, ast.Expr):
+        return not isinstance(statement.value, ast.Constant)  # a docstring
+    whole = isinstance(statement, ast.Assign) and any(
+        isinstance(t, (ast.Name, ast.Tuple)) for t in statement.targets
+    )
+    return isinstance(statement, (ast.Assign, ast.AugAssign, ast.Raise)) and not whole
+
+
+def _annotations(node: ast.AST) -> Iterator[ast.AST]:
+    for field in ("annotation", "returns"):
+        if getattr(node, field, None) is not None:
+            yield from ast.walk(getattr(node, field))
+
+
+def survives(mutant: Mutant, tree: Path, tests: Sequence[str], seconds: int) -> bool:
+    """Whether the tests pass in ``tree`` with the mutant in its place; a test that hangs has noticed it."""
+    original = mutant.path.read_text(encoding="utf-8")
+    mutant.path.write_text(mutant.text(), encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        ran = subprocess.run(command, cwd=tree, env=environment, capture_output=True, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    finally:
+        mutant.path.write_text(original, encoding="utf-8")
+    return ran.returncode == 0
+
+
+def main() -> int:
+    """Print a line per mutant, and the share that was killed; 1 if it is below 95 %."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rooms", nargs="+", choices=TESTS, default=list(TESTS), help="default: all of them")
+    parser.add_argument("--mutants", type=int, default=300, help="how many are tried (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample (default: %(default)s)")
+    parser.add_argument(
+        "--timeout", type=int, default=600, help="seconds of a test run (default: %(default)s)"
+    )
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "tree"
+        ignored = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "demo", "*.egg-info", "result")
+        shutil.copytree(ROOT, tree, ignore=ignored)
+        files = [
+            (room, path) for room in args.rooms for path in sorted((tree / PACKAGE / room).rglob("*.py"))
+        ]
+        every = [(room, mutant) for room, path in files for mutant in mutants(path)]
+        sample = random.Random(args.seed).sample(every, min(args.mutants, len(every)))
+        print(f"{len(sample)} of {len(every):,} mutants of {len(files)} files", flush=True)
+        killed = 0
+        for room, mutant in sample:
+            survived = survives(mutant, tree, TESTS[room], args.timeout)
+            killed += not survived
+            where = f"{mutant.path.relative_to(tree)}:{mutant.line}"
+            print(f"{'survived' if survived else 'killed  '} {where}: {mutant.change}", flush=True)
+    print(f"killed {killed} of {len(sample)}: {killed / len(sample):.1%}")
+    return int(killed < 0.95 * len(sample))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
