@@ -80,6 +80,7 @@ setup(
         "test": ["hypothesis", "kaldiio", "mypy", "pandas", "pytest", "ruff", "scikit-learn", "types-PyYAML"],
         "docs": ["mkdocs", "mkdocs-material", "mkdocstrings-python"],
         "kmeans": ["scikit-learn"],
+        "shrinkage": ["scikit-learn"],
         "ark": ["kaldiio"],
         "fairseq": ["fairseq"],
     },

@@ -13,6 +13,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -25,12 +26,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "reference")]
 
 import pooling_loops  # noqa: E402
 
-from s3prl_vqpool.pooling import SoftDecay, Whitening, build, counts, method, methods  # noqa: E402
+from s3prl_vqpool.pooling import build, counts, fit, method, methods, points  # noqa: E402
 
 SHAPES = ((32, 400, 768), (8, 1500, 1024))
 SIZES = (320, 320)
 GOALS = {"partition": 1.5, "probability": 1.5}
 COMPONENTS_GOAL = 3.0
+DEVIATION_GOAL = 2.0
 
 
 def speech_like_codes(count: int, frames: int, generator: torch.Generator) -> Tensor:
@@ -80,12 +82,8 @@ def measure(shape: tuple[int, int, int], device: str, repeats: int) -> None:
     lengths[0] = frames_
     codes = speech_like_codes(count, frames_, generator)
     training = speech_like_codes(200, 400, generator)
-    options: dict[str, dict[str, object]] = {
-        "counts": {"counts": counts(training, torch.full((200,), 400), SIZES)},
-        "statistics": {},
-    }
+    seen = counts(training, torch.full((200,), 400), SIZES)
     vectors = torch.randn(2 * dim, dim, generator=generator)
-    fits = {"Whitening": Whitening.fit, "SoftDecay": SoftDecay.fit}
 
     python_codes = [[tuple(q) for q in row[:n]] for row, n in zip(codes.tolist(), lengths.tolist())]
     python_training = [tuple(q) for q in training.flatten(0, 1)[:1000].tolist()]
@@ -118,10 +116,10 @@ def measure(shape: tuple[int, int, int], device: str, repeats: int) -> None:
     report("fastest masked mean", fastest_mean, "", "")
     for name in methods():
         known = method(name)
-        extra = {} if "counts" not in known.options else options["counts"]
-        if "statistics" in known.options:
-            extra = {"statistics": fits[name](vectors)}
-        module = build(name, dim, **extra).to(device)  # type: ignore[arg-type]
+        statistics = fit(name, vectors) if known.map else None
+        module = build(name, dim, counts=seen if known.needs_counts else None, statistics=statistics).to(
+            device
+        )
         loops = ""
         if known.needs_codes:
 
@@ -136,6 +134,18 @@ def measure(shape: tuple[int, int, int], device: str, repeats: int) -> None:
             return module(frames, lengths, codes)
 
         report(name, call, loops, "" if goal is None else f"{goal:g}")
+
+    print("\n| +std | ms | x its sibling without | goal |")
+    print("|---|---|---|---|")
+    for name in [name for name in points() if name.endswith("+std")]:
+        held = seen if method(name).needs_counts else None
+        pair = [build(each, dim, counts=held).to(device) for each in (method(name).weights_name, name)]
+        times = [
+            tuple(seconds(partial(each, frames, lengths, codes), device) for each in pair)
+            for _ in range(repeats + 5)
+        ][5:]
+        ratio = median(b / a for a, b in times)
+        print(f"| {name} | {1e3 * median(b for _, b in times):.2f} | {ratio:.2f} | {DEVIATION_GOAL:g} |")
 
 
 def main() -> None:

@@ -8,7 +8,9 @@ from dataclasses import astuple
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..pooling import Method
+    from collections.abc import Sequence
+
+    from ..pooling import Method, Option
 
 HELP = "List the upstreams, downstreams or poolings that this plugin adds."
 EXAMPLE = "vqpool list upstreams"
@@ -48,28 +50,37 @@ def _downstreams() -> list[tuple[str, ...]]:
 
 def _poolings() -> list[tuple[str, ...]]:
     from .. import pooling
+    from ..pooling.registry import maps
 
     methods = map(pooling.method, pooling.methods())
-    return [
-        (each.name, _needs(each), _options(each), _first_line(each.implementation.__doc__))
-        for each in methods
+    named = [(each.name, _needs(each), _options(each.options), each.doc) for each in methods]
+    grammar = ("+std", "after weights", "", "the weighted standard deviation beside the mean: VQ-LP+std")
+    mapped = [
+        (
+            f"|{each.name}",
+            "after weights or +std; needs training statistics",
+            _options(each.options),
+            each.doc,
+        )
+        for each in maps()
     ]
+    return [*named, grammar, *mapped]
 
 
 def _needs(method: Method) -> str:
     needs = [
         *(["codes"] if method.needs_codes else []),
         *(["training statistics"] if method.needs_statistics else []),
-        *(["training with the head"] if method.kind == "learned" else []),
+        *(["training with the head"] if method.learned is not None else []),
     ]
     return f"{method.family}; needs {' and '.join(needs) or 'nothing'}"
 
 
-def _options(method: Method) -> str:
+def _options(options: Sequence[Option]) -> str:
     """Each option with its default, as `--option` takes it."""
     from ..pooling.options import in_short
 
-    return " ".join(f"{option.name}={in_short(option.default)}" for option in method.options)
+    return " ".join(f"{option.name}={in_short(option.default)}" for option in options)
 
 
 def _first_line(doc: str | None) -> str:

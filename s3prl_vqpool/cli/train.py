@@ -69,7 +69,8 @@ def run(args: argparse.Namespace) -> int:
             f"-d {args.downstream}: {args.store} was extracted for {store.manifest['downstream']}."
         )
     config = read(args.downstream, args.config, args.override, store.manifest["datarc"])
-    poolings = manifest.checked(args.poolings or [str(modelrc_of(config)["pooling"])], statistics=True)
+    wanted = args.poolings or [str(modelrc_of(config)["pooling"])]
+    poolings = manifest.checked(wanted, statistics=True, offered=store.poolings)
     rates = list(dict.fromkeys(positive("--lr", rate) for rate in args.lr or ())) or [rate_of(config)]
     seed = seeded("--seed", args.seed)
     runs = train(store, args.downstream, config, poolings, rates, args.expdir, seed)

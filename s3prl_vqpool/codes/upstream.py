@@ -44,7 +44,7 @@ class Result(dict[str, Any]):
 
 def selected_pooling(selection: str) -> pooling.Method | None:
     """The pooling with a weight per frame that a feature selection (S3PRL's `-s`) names, if it names one."""
-    names = [name for name in pooling.methods() if pooling.method(name).kind == "weights"]
+    names = [name for name in pooling.methods() if pooling.method(name).weights_alone]
     folded = {name.lower().replace("-", "_"): name for name in names}
     name = folded.get(selection.lower().replace("-", "_"))
     return pooling.method(name) if name else None

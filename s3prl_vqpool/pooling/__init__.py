@@ -11,9 +11,10 @@ from pkgutil import iter_modules
 
 from s3prl_vqpool.pooling.api import build, weights
 from s3prl_vqpool.pooling.counts import Counts, counts
-from s3prl_vqpool.pooling.linear import LinearMap, SoftDecay, Whitening
+from s3prl_vqpool.pooling.maps import LinearMap, fit
+from s3prl_vqpool.pooling.moments import mean_and_deviation
 from s3prl_vqpool.pooling.options import Option
-from s3prl_vqpool.pooling.registry import Method, method, methods, register
+from s3prl_vqpool.pooling.registry import Method, method, methods, points, register_weights, select
 from s3prl_vqpool.pooling.weighted import pool
 
 __all__ = [
@@ -21,14 +22,16 @@ __all__ = [
     "LinearMap",
     "Method",
     "Option",
-    "SoftDecay",
-    "Whitening",
     "build",
     "counts",
+    "fit",
+    "mean_and_deviation",
     "method",
     "methods",
+    "points",
     "pool",
-    "register",
+    "register_weights",
+    "select",
     "weights",
 ]
 

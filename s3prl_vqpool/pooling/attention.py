@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from s3prl_vqpool.pooling.batch import check_frames, check_lengths, frame_mask
 from s3prl_vqpool.pooling.options import Option, whole
-from s3prl_vqpool.pooling.registry import register
+from s3prl_vqpool.pooling.registry import register_learned
 
 _PAPER = "arXiv 2304.03940, Table 2"
 
@@ -48,7 +48,7 @@ class _SelfAttentive(nn.Module):
         return _weights(torch.tanh(self.sap_linear(frames)) @ self.attention, mask)  # [B, T, 1]
 
 
-@register("SAP", family="attention", kind="learned", source=_PAPER)
+@register_learned("SAP", source=_PAPER)
 class SelfAttentivePooling(_SelfAttentive):
     """``w @ H`` with ``w = softmax(tanh(H W + b) a)`` over real frames: [B, D].
 
@@ -66,7 +66,7 @@ class SelfAttentivePooling(_SelfAttentive):
         return torch.bmm(w.transpose(1, 2), frames).squeeze(1)
 
 
-@register("ASP", family="attention", kind="learned", source=_PAPER, output_multiple=2)
+@register_learned("ASP", source=_PAPER, multiple=2)
 class AttentiveStatisticsPooling(_SelfAttentive):
     """Mean and ``sqrt(max(w @ H^2 - mean^2, 1e-5))`` under SAP's weights, concatenated: [B, 2 D].
 
@@ -83,14 +83,7 @@ class AttentiveStatisticsPooling(_SelfAttentive):
         return _weighted_moments(frames, self.frame_weights(frames, mask), 1e-5)
 
 
-@register(
-    "VAP",
-    family="attention",
-    kind="learned",
-    source=_PAPER,
-    output_multiple=2,
-    options=(Option("hidden", 128, whole),),
-)
+@register_learned("VAP", source=_PAPER, multiple=2, options=(Option("hidden", 128, whole),))
 class VectorAttentivePooling(nn.Module):
     """Mean and deviation (variance at least 1e-12) under weights per channel, concatenated: [B, 2 D].
 

@@ -99,25 +99,28 @@ class Counts:
 
         The file appears under ``path`` only when it is complete.
         """
-        tensors = {
-            "tuples": self.tuples,
-            "occurrences": self.occurrences,
-            "sizes": torch.tensor(self.sizes, dtype=torch.int64),
-        }
-        write_statistics(path, "counts", tensors, identity)
+        write_statistics(path, "counts", self.tensors(), identity)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What :meth:`from_tensors` takes, by its names."""
+        sizes = torch.tensor(self.sizes, dtype=torch.int64)
+        return {"tuples": self.tuples, "occurrences": self.occurrences, "sizes": sizes}
 
     @classmethod
-    def load(cls, path: str | Path, expect: Mapping[str, object] | None = None) -> Counts:
+    def load(
+        cls, path: str | Path, expect: Mapping[str, object] | None = None, kind: str = "counts"
+    ) -> Counts:
         """Reads what :meth:`save` wrote.
 
         Args:
             path: the file.
             expect: what its identity must say; the key ``sizes`` stands for the codebook sizes.
+            kind: of the file; a pooling with a map keeps its counts in the file of the map.
 
         Raises:
             InputError: no such file, not a file of counts, or of another identity (both are named).
         """
-        tensors = read_statistics(path, "counts", ("tuples", "occurrences", "sizes"), expect)
+        tensors = read_statistics(path, kind, ("tuples", "occurrences", "sizes"), expect)
         return cls.from_tensors(tensors["tuples"], tensors["occurrences"], tensors["sizes"], str(path))
 
     @classmethod

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from s3prl_vqpool.pooling.batch import Batch, ranks
 from s3prl_vqpool.pooling.components import connected_components
-from s3prl_vqpool.pooling.registry import register
+from s3prl_vqpool.pooling.registry import register_weights
 from s3prl_vqpool.pooling.runs import first_frame_runs
 
 _PAPER = "arXiv 2304.03940, Figure 1"
@@ -38,22 +38,21 @@ def _neighbour_weights(batch: Batch, joined: Callable[[Tensor, Tensor], Tensor])
     return group_weights(runs, batch.mask)
 
 
-@register("VQ-Squash-AND", family="partition", kind="weights", source=_PAPER + " (a)", needs_codes=True)
+@register_weights("VQ-Squash-AND", family="partition", source=_PAPER + " (a)", needs_codes=True)
 def squash_and(batch: Batch) -> Tensor:
     """Groups are runs of neighbours whose index tuples are all equal."""
     return _neighbour_weights(batch, torch.logical_and)
 
 
-@register("VQ-Squash-OR", family="partition", kind="weights", source=_PAPER + " (b)", needs_codes=True)
+@register_weights("VQ-Squash-OR", family="partition", source=_PAPER + " (b)", needs_codes=True)
 def squash_or(batch: Batch) -> Tensor:
     """Groups are chains of neighbours, each pair of which agrees in at least one codebook."""
     return _neighbour_weights(batch, torch.logical_or)
 
 
-@register(
+@register_weights(
     "VQ-Squash-OR@code",
     family="partition",
-    kind="weights",
     source="published code of arXiv 2304.03940",
     needs_codes=True,
 )
@@ -62,13 +61,13 @@ def squash_or_code(batch: Batch) -> Tensor:
     return group_weights(first_frame_runs(batch), batch.mask)
 
 
-@register("VQ-AllSquash-AND", family="partition", kind="weights", source=_PAPER + " (c)", needs_codes=True)
+@register_weights("VQ-AllSquash-AND", family="partition", source=_PAPER + " (c)", needs_codes=True)
 def all_squash_and(batch: Batch) -> Tensor:
     """Groups are frames of equal index tuples, anywhere in the utterance."""
     return group_weights(ranks(batch.tuples), batch.mask)
 
 
-@register("VQ-AllSquash-OR", family="partition", kind="weights", source=_PAPER + " (d)", needs_codes=True)
+@register_weights("VQ-AllSquash-OR", family="partition", source=_PAPER + " (d)", needs_codes=True)
 def all_squash_or(batch: Batch) -> Tensor:
     """Groups are connected components of frames, linked where they agree in at least one codebook."""
     return group_weights(connected_components(batch), batch.mask)

@@ -14,7 +14,7 @@ from torch import Tensor
 from s3prl_vqpool.pooling.batch import Batch
 from s3prl_vqpool.pooling.counts import Counts
 from s3prl_vqpool.pooling.options import Option, positive
-from s3prl_vqpool.pooling.registry import register
+from s3prl_vqpool.pooling.registry import register_weights
 
 _PAPER = "arXiv 2304.03940, Table 1"
 
@@ -39,13 +39,12 @@ def _global_counts(batch: Batch, counts: Counts) -> Tensor:
     return reduce(torch.add, found).float()
 
 
-@register(
+@register_weights(
     "VQ-SIF",
     family="probability",
-    kind="weights",
     source=_PAPER,
     needs_codes=True,
-    needs_statistics=True,
+    needs_counts=True,
     options=(Option("a", 1e-3, positive, grid=(1e-5, 1e-4, 1e-3, 1e-2, 1e-1)),),
 )
 def sif(batch: Batch, counts: Counts, a: float) -> Tensor:
@@ -57,32 +56,30 @@ def sif(batch: Batch, counts: Counts, a: float) -> Tensor:
     return _normalised(a / (p + a), batch.mask)
 
 
-@register("VQ-LP", family="probability", kind="weights", source=_PAPER, needs_codes=True)
+@register_weights("VQ-LP", family="probability", source=_PAPER, needs_codes=True)
 def lp(batch: Batch) -> Tensor:
     """``1 / sum_g n_g(q[t, g])``, normalised."""
     return _normalised(1 / _local_counts(batch), batch.mask)
 
 
-@register(
+@register_weights(
     "VQ-GP",
     family="probability",
-    kind="weights",
     source=_PAPER,
     needs_codes=True,
-    needs_statistics=True,
+    needs_counts=True,
 )
 def gp(batch: Batch, counts: Counts) -> Tensor:
     """``1 / sum_g N_g(q[t, g])``, normalised."""
     return _normalised(1 / _global_counts(batch, counts), batch.mask)
 
 
-@register(
+@register_weights(
     "VQ-BP",
     family="probability",
-    kind="weights",
     source=_PAPER,
     needs_codes=True,
-    needs_statistics=True,
+    needs_counts=True,
 )
 def bp(batch: Batch, counts: Counts) -> Tensor:
     """VQ-LP's weight times VQ-GP's, normalised."""

@@ -248,8 +248,10 @@ def _check_selection(args: argparse.Namespace) -> None:
     if args.upstream not in plugin.upstreams():
         return
     method = selected_pooling(selection)
+    if method is None:
+        _refuse_point(selection)
     if method is None and selection.lower().startswith("vq"):
-        known = [name for name in pooling.methods() if pooling.method(name).kind == "weights"]
+        known = [name for name in pooling.methods() if pooling.method(name).weights_alone]
         raise unknown_name(
             "feature selection -s", selection, [name.lower().replace("-", "_") for name in known]
         )
@@ -263,6 +265,18 @@ def _check_selection(args: argparse.Namespace) -> None:
             f"-s {selection} with --upstream_feature_normalize: normalising each frame would undo its weight; "
             f"use -d vqpool_* with modelrc.pooling={method.name}."
         )
+
+
+def _refuse_point(selection: str) -> None:
+    """InputError for a pooling that is more than weights: scaled frames carry nothing else to a mean-pooling head."""
+    try:
+        name = pooling.method(selection).name
+    except InputError:
+        return
+    raise InputError(
+        f"-s {selection}: scaled frames can give a head a weighted mean only, without +std and without a map; "
+        f"leave -s out, and use -d vqpool_* with modelrc.pooling={name}."
+    )
 
 
 def _downstreams() -> list[str]:

@@ -217,8 +217,9 @@ class UtteranceExpert(SuperbHead):
         """
         if self.lacks_statistics:
             self.set_statistics(
-                statistics.obtain(
+                *statistics.obtain(
                     self.model.method,
+                    self.model.options,
                     upstream,
                     featurizer,
                     self.dataset("train"),

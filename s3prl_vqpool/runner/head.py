@@ -43,6 +43,7 @@ class Pooled(nn.Module):
         self.method = pooling.method(name)
         given = Section("pooling_options", {} if options is None else options)  # type: ignore[arg-type]
         read = self.method.read(given, "pooling_options.")
+        self.options = self.method.with_defaults(read)
         self.pooling = pooling.build(self.method.name, input_dim, **read)
         linear = nn.Linear(projected_dim or self.method.output_dim(input_dim), output_dim)
         self.post_net = nn.ModuleDict({"linear": linear})
@@ -53,22 +54,30 @@ class Pooled(nn.Module):
         ``codes`` say which frames are real, also to methods that do not look at the indices. `mean` counts all
         frames in ``lengths``, as S3PRL does.
         """
-        if self.method.all_frames or codes is None:
-            return self.pooling(frames, lengths)
-        steps = min(frames.size(1), codes.indices.size(1))
-        real = torch.minimum(codes.lengths.to(lengths.device), lengths)
-        return self.pooling(frames[:, :steps], real, codes.indices[:, :steps].to(frames.device))
+        return pooled(self.method, self.pooling, frames, lengths, codes)
 
     def forward(self, frames: Tensor, lengths: Tensor, codes: Codes | None) -> Tensor:
         """Logits [B, C]."""
         return self.post_net["linear"](self.pool(frames, lengths, codes))
 
 
+def pooled(
+    method: pooling.Method, module: nn.Module, frames: Tensor, lengths: Tensor, codes: Codes | None
+) -> Tensor:
+    """[B, E] by the module of a pooling; arguments as for `Pooled.pool`."""
+    if method.all_frames or codes is None:
+        return module(frames, lengths)
+    steps = min(frames.size(1), codes.indices.size(1))
+    real = torch.minimum(codes.lengths.to(lengths.device), lengths)
+    return module(frames[:, :steps], real, codes.indices[:, :steps].to(frames.device))
+
+
 class SuperbHead(nn.Module):
     """SUPERB's linear head: projector D -> P, pooling, linear layer to the classes.
 
-    Everything is linear but the learned poolings. Whitening and SoftDecay are fitted on vectors of the
-    upstream's own dimension, so they come before the projector; all other poolings after it, as in S3PRL.
+    Everything is linear but the standard deviation and the learned poolings. A map (standardise, whitening,
+    softdecay) is fitted on vectors of the upstream's own dimension, so a pooling with a map comes before the
+    projector; every other one comes after it, as in S3PRL.
 
     Args:
         upstream_dim: D.
@@ -87,8 +96,10 @@ class SuperbHead(nn.Module):
         options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.projector = nn.Linear(upstream_dim, projector_dim)
-        self.pools_first = pooling.method(name).kind == "vector"
+        method = pooling.method(name)
+        self.pools_first = method.map is not None
+        size = method.output_dim(upstream_dim) if self.pools_first else upstream_dim
+        self.projector = nn.Linear(size, projector_dim)
         if self.pools_first:
             self.model = Pooled(upstream_dim, output_dim, name, options, projector_dim)
         else:
@@ -105,6 +116,6 @@ class SuperbHead(nn.Module):
         """Whether the pooling needs training statistics and has none yet."""
         return self.model.method.needs_statistics and not self.model.pooling.has_statistics
 
-    def set_statistics(self, statistics: Counts | LinearMap) -> None:
+    def set_statistics(self, *statistics: Counts | LinearMap) -> None:
         """Give the pooling its training statistics; they are buffers, so every checkpoint carries them."""
-        self.model.pooling.set_statistics(statistics)  # type: ignore[operator]
+        self.model.pooling.set_statistics(*statistics)  # type: ignore[operator]

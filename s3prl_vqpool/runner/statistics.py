@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
@@ -18,55 +20,57 @@ from ..codes.upstream import WithCodes
 from ..corpora import UtteranceDataset, collate
 from ..corpora.sampling import rank_and_world
 from ..errors import InputError
-from ..pooling import Counts, LinearMap, Method, SoftDecay, Whitening
+from ..pooling import Counts, LinearMap, Method
 from ..pooling.files import read_identity
+from .head import pooled
 
 BATCH = 8
-#: Of poolings of kind "vector": the linear map of training vectors.
-FITS = {"Whitening": Whitening.fit, "SoftDecay": SoftDecay.fit}
 
 Statistics = Counts | LinearMap
 
 
 def obtain(
     method: Method,
+    options: Mapping[str, Any],
     upstream: nn.Module,
     featurizer: nn.Module,
     training_set: UtteranceDataset,
     given: str | Path | None,
     stored: Path,
-) -> Statistics:
-    """The statistics that ``method`` needs, on the CPU.
+) -> list[Statistics]:
+    """The statistics that ``method`` needs, on the CPU: counts of codes, a map, or both.
 
     Args:
         method: a pooling that needs statistics.
+        options: a value of each of its options.
         upstream: one that publishes codes.
-        featurizer: S3PRL's, for Whitening and SoftDecay, which are fitted on the vectors it selects.
+        featurizer: S3PRL's; a map is fitted on the pooled vectors of the frames that it selects.
         training_set: what a pass goes over; with several processes each takes its share.
         given: a file to take them from, of whatever corpus; None to make a pass.
-        stored: where the result of a pass is kept; a file there of the same kind, upstream, selection (Whitening
-            and SoftDecay) and training set is used.
+        stored: where the result of a pass is kept; a file there of the same pooling (of any pooling, where only
+            counts are needed), upstream, selection (for a map) and training set is used.
 
     Raises:
-        InputError: ``given`` is missing or damaged, or was made with another upstream or selection.
+        InputError: ``given`` is missing or damaged, or was made with another upstream, selection or option.
     """
     identity = whose(upstream)
-    if method.kind == "vector":
-        identity.update(_selected(featurizer))
+    if method.map is not None:
+        changed = {o.name: options[o.name] for o in method.options if options[o.name] != o.default}
+        identity.update(_selected(featurizer), **({"options": changed} if changed else {}))
     if given is not None:
         return load(method, given, identity)
     identity["training set"] = hash_of(training_set)
     if stored.is_file() and read_identity(stored) == (_kind(method), identity):
         return load(method, stored, identity)
-    found = _one_pass(method, upstream, featurizer, training_set)
+    found = _passes(method, options, upstream, featurizer, training_set)
     if rank_and_world()[0] == 0:
-        found.save(stored, identity)
+        _save(found, stored, identity)
     return found
 
 
 def _kind(method: Method) -> str:
     """The kind of statistics in a file of ``method``'s."""
-    return method.name if method.kind == "vector" else "counts"
+    return "counts" if method.map is None else method.spec
 
 
 def _selected(featurizer: nn.Module) -> dict[str, object]:
@@ -78,11 +82,25 @@ def _selected(featurizer: nn.Module) -> dict[str, object]:
     }
 
 
-def load(method: Method, path: str | Path, expect: dict[str, object]) -> Statistics:
+def _save(found: Sequence[Statistics], path: Path, identity: dict[str, object]) -> None:
+    """One file of counts, of a map, or of a map and the counts that its pooling needs."""
+    counts = next((each for each in found if isinstance(each, Counts)), None)
+    for each in found:
+        if isinstance(each, LinearMap):
+            each.save(path, identity, **(counts.tensors() if counts else {}))
+            return
+    if counts:
+        counts.save(path, identity)
+
+
+def load(method: Method, path: str | Path, expect: dict[str, object]) -> list[Statistics]:
     """Statistics for ``method`` from a file; InputError where they are another upstream's."""
-    if method.kind == "vector":
-        return LinearMap.load(method.name, path, expect)
-    return Counts.load(path, expect)
+    found: list[Statistics] = []
+    if method.needs_counts:
+        found.append(Counts.load(path, expect, kind=_kind(method)))
+    if method.map is not None:
+        found.append(LinearMap.load(method.spec, path, expect))
+    return found
 
 
 def whose(upstream: nn.Module) -> dict[str, object]:
@@ -95,18 +113,25 @@ def whose(upstream: nn.Module) -> dict[str, object]:
     return upstream.identity()
 
 
-def _one_pass(
-    method: Method, upstream: nn.Module, featurizer: nn.Module, training_set: UtteranceDataset
-) -> Statistics:
+def _passes(
+    method: Method,
+    options: Mapping[str, Any],
+    upstream: nn.Module,
+    featurizer: nn.Module,
+    training_set: UtteranceDataset,
+) -> list[Statistics]:
+    """One pass over the training set for counts, and one for vectors, as far as they are needed."""
     was_training = upstream.training
     upstream.eval()
+    found: list[Statistics] = []
     with torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(0)
-        if method.kind == "vector":
-            vectors = torch.cat(list(_average_vectors(upstream, featurizer, training_set)))
-            found: Statistics = FITS[method.name](_gathered(vectors))
-        else:
-            found = sum(_counts(upstream, training_set)).all_reduce()  # type: ignore[union-attr]
+        if method.needs_counts:
+            found.append(sum(_counts(upstream, training_set)).all_reduce())  # type: ignore[union-attr]
+        if method.map is not None:
+            vectors = _vectors(method.unmapped, options, found, upstream, featurizer, training_set)
+            own = {option.name: options[option.name] for option in method.map.options}
+            found.append(pooling.fit(method.name, _gathered(torch.cat(list(vectors))), **own))
     upstream.train(was_training)
     return found
 
@@ -118,14 +143,26 @@ def _counts(upstream: nn.Module, training_set: UtteranceDataset) -> Iterator[Cou
         yield pooling.counts(result["codes"], result["code_lengths"], sizes).to("cpu")
 
 
-def _average_vectors(
-    upstream: nn.Module, featurizer: nn.Module, training_set: UtteranceDataset
+def _vectors(
+    method: Method,
+    options: Mapping[str, Any],
+    counts: Sequence[Statistics],
+    upstream: nn.Module,
+    featurizer: nn.Module,
+    training_set: UtteranceDataset,
 ) -> Iterator[Tensor]:
-    """AP vectors [B, D] of the hidden states that the Featurizer selects."""
+    """Vectors [B, E] of a pooling without a map, of the hidden states that the Featurizer selects."""
+    module = None
     for wavs in _batches(upstream, training_set):
         features = featurizer(wavs, upstream(wavs))
-        real = codes.require([len(feature) for feature in features], "statistics").lengths.tolist()
-        yield torch.stack([feature[:n].mean(dim=0) for feature, n in zip(features, real)]).cpu()
+        lengths = [len(feature) for feature in features]
+        published = codes.require(lengths, "statistics")
+        frames = pad_sequence(features, batch_first=True)
+        if module is None:
+            module = pooling.build(method.name, frames.size(-1), **method.own(options))
+            module.set_statistics(*counts)  # type: ignore[operator]
+            module.to(frames.device)
+        yield pooled(method, module, frames, torch.tensor(lengths, device=frames.device), published).cpu()
 
 
 def _batches(upstream: nn.Module, training_set: UtteranceDataset) -> Iterator[list[Tensor]]:

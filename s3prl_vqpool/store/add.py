@@ -18,6 +18,7 @@ from ..corpora import Utterance, audio
 from ..errors import InputError
 from ..files import alone
 from ..pooling.options import defaults
+from ..pooling.point import moments
 from ..runner.config import Section, workers
 from ..runner.plugin import entry_of
 from . import layout, training
@@ -36,7 +37,7 @@ Missing = dict[int, list[str]]
 def add(
     store: Store, names: Sequence[str], options: Mapping[str, Any], rank: int = 0, world: int = 1
 ) -> bool:
-    """Write the vectors of poolings of kind "weights" for this rank's shards, those that are not there.
+    """Write the vectors of poolings without a map for this rank's shards, those that are not there.
 
     Weights are those of the stored codes. Vectors of every layer need frames of every layer: where the upstream
     has one layer and its frames are stored, they are made of those; otherwise the upstream runs again. Counts of
@@ -66,10 +67,11 @@ def add(
         missing = {
             k: lacking for k in mine if (lacking := [n for n in names if not _there(store, k, n, made[n])])
         }
-        left = sum(len(store.shards[number]) * len(lacking) for number, lacking in missing.items())
-        layout.check_disk(
-            store.folder, left * layout.vector_bytes(store.manifest), "add fewer poolings at once"
+        left = sum(
+            len(store.shards[number]) * layout.vector_bytes(store.manifest, lacking)
+            for number, lacking in missing.items()
         )
+        layout.check_disk(store.folder, left, "add fewer poolings at once")
 
         def write(number: int, vectors: Vectors) -> None:
             for name in missing[number]:
@@ -123,7 +125,7 @@ def _arguments(
     store: Store, options: Mapping[str, dict[str, Any]], writer: Writer
 ) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
     """For each pooling, the keyword arguments of `pooling.weights`, and what is recorded of them."""
-    counted = [name for name in options if pooling.method(name).needs_statistics]
+    counted = [name for name in options if pooling.method(name).needs_counts]
     given: dict[str, Any] = {}
     recorded: dict[str, Any] = {}
     if counted:
@@ -154,7 +156,8 @@ def _from_frames(
             lengths = torch.tensor([utterances[row].length for row in rows])
             batch = codes, lengths, [samples[row] for row in rows], manifest["downsample_rate"]
             for name in names:
-                parts[name].append(pooling.pool(frames, weights_of(name, poolings[name], *batch)))
+                weights = weights_of(name, poolings[name], *batch)
+                parts[name].append(moments(pooling.method(name), frames, weights))
         write(number, {name: torch.cat(each)[:, None].to(dtype) for name, each in parts.items()})
 
 

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from .. import codes, pooling
 from ..codes.upstream import WithCodes
+from ..pooling.point import moments
 
 Encoded = dict[str, Tensor]
 #: Names of poolings, each with its keyword arguments of `pooling.weights`.
@@ -62,9 +63,10 @@ class Encoder:
         samples, rate = [len(wav) for wav in wavs], self.upstream.get_downsample_rates("hidden_states")  # type: ignore[attr-defined]
         stored: dict[str, Tensor] = {}
         for name, options in self.poolings.items():
+            method = pooling.method(name)
             weights = weights_of(name, options, indices, lengths, samples, rate)
-            vectors = torch.stack([pooling.pool(layer.float(), weights) for layer in states], dim=1)
-            stored[f"vectors.{name}"] = vectors.to(self.dtype).cpu()  # [B, layers, D]
+            vectors = torch.stack([moments(method, layer.float(), weights) for layer in states], dim=1)
+            stored[f"vectors.{name}"] = vectors.to(self.dtype).cpu()  # [B, layers, E]
         if self.frames:
             mean = sum(layer.float() for layer in states[1:]) + states[0].float()
             stored["frames"] = (mean / len(states)).to(self.dtype).cpu()
@@ -79,10 +81,13 @@ class Encoder:
 def weights_of(
     name: str, options: Mapping[str, Any], indices: Tensor, lengths: Tensor, samples: Sequence[int], rate: int
 ) -> Tensor:
-    """Weights [B, T] of a pooling with its options, of codes [B, T, G] of utterances with so many ``samples``."""
+    """Weights [B, T] of a pooling with its options, of codes [B, T, G] of utterances with so many ``samples``.
+
+    Of a pooling that takes the standard deviation too, those of its mean.
+    """
     if pooling.method(name).all_frames:
         lengths = torch.minimum(lengths, kept_frames(samples, rate).to(lengths.device))
-    return pooling.weights(name, indices, lengths, **options)
+    return pooling.weights(pooling.method(name).weights_name, indices, lengths, **options)
 
 
 def kept_frames(samples: Sequence[int], rate: int) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..corpora import audio
 from ..errors import InputError
+from ..pooling import method
 
 SHARD_SECONDS = 600
 """Most speech in a shard: what a kill can cost."""
@@ -49,14 +50,15 @@ def _cut(rows: Sequence[int], samples: Sequence[int], seconds: float, padded: bo
 def disk_bytes(manifest: Mapping[str, Any], lengths: Sequence[int]) -> int:
     """Bytes on disk of utterances with so many frames, by what the manifest says is stored of each."""
     number = {"float16": 2, "float32": 4}[manifest["dtype"]]
-    utterance = vector_bytes(manifest) * len(manifest["poolings"]) + ROW_BYTES
+    utterance = vector_bytes(manifest, manifest["poolings"]) + ROW_BYTES
     frame = len(manifest["codebook_sizes"]) * 4 + (manifest["dim"] * number if manifest["frames"] else 0)
     return utterance * len(lengths) + frame * sum(lengths)
 
 
-def vector_bytes(manifest: Mapping[str, Any]) -> int:
-    """Bytes of an utterance's vectors under one pooling."""
-    return manifest["layers"] * manifest["dim"] * {"float16": 2, "float32": 4}[manifest["dtype"]]
+def vector_bytes(manifest: Mapping[str, Any], poolings: Sequence[str]) -> int:
+    """Bytes of an utterance's vectors under some poolings."""
+    numbers = sum(method(name).output_dim(manifest["dim"]) for name in poolings)
+    return manifest["layers"] * numbers * {"float16": 2, "float32": 4}[manifest["dtype"]]
 
 
 def check_disk(folder: Path, needed: int, way_out: str) -> None:

@@ -99,26 +99,36 @@ def _hash(given: str) -> str:
         ) from error
 
 
-def checked(names: Sequence[str], statistics: bool = False) -> list[str]:
+def checked(
+    names: Sequence[str], statistics: bool = False, offered: Sequence[str] | None = None
+) -> list[str]:
     """Names of poolings that a store can hold, each once; InputError for any other.
 
     Args:
+        names: a name may be a pattern, such as ``'VQ-*+std'``.
         statistics: whether those may be among them that need counts of the training split's codes.
+        offered: what a pattern may stand for; by default all that a store can hold.
     """
-    known = [name for name in pooling.methods() if pooling.method(name).kind == "weights"]
-    possible = [name for name in known if statistics or not pooling.method(name).needs_statistics]
-    chosen = []
-    for name in names:
-        method = pooling.method(name)
-        if method.kind != "weights":
+    every = dict.fromkeys((*pooling.methods(), *pooling.points()))
+    possible = [name for name in every if _storable(pooling.method(name), statistics)]
+    chosen = pooling.select(names, possible if offered is None else offered)
+    for method in map(pooling.method, chosen):
+        if method.learned is not None:
             raise InputError(
-                f"{name}: has to be fitted or trained, so it cannot be stored; --frames and the codes are what it "
-                f"needs. Can be stored: {', '.join(possible)}."
+                f"{method.name}: is learned with a head, so it cannot be stored; store --frames instead."
             )
-        if method.needs_statistics and not statistics:
+        if method.map is not None:
             raise InputError(
-                f"{name}: needs counts of the training split's codes, so it comes after extraction: vqpool store "
-                f"add-pooling FOLDER {name}. Can be stored at once: {', '.join(possible)}."
+                f"{method.name}: a map is fitted where the vectors are used (vqpool benchmark, run_downstream.py), so "
+                f"a store holds {method.unmapped.name}."
             )
-        chosen.append(method.name)
-    return list(dict.fromkeys(chosen))
+        if method.needs_counts and not statistics:
+            raise InputError(
+                f"{method.name}: needs counts of the training split's codes, so it comes after extraction: vqpool "
+                f"store add-pooling FOLDER {method.name}."
+            )
+    return chosen
+
+
+def _storable(method: pooling.Method, statistics: bool) -> bool:
+    return method.learned is None and method.map is None and (statistics or not method.needs_counts)

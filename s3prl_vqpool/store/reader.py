@@ -14,7 +14,7 @@ from torch import Tensor
 from ..corpora import Utterance
 from ..errors import InputError, unknown_name
 from ..files import read_tensors
-from ..pooling import Counts
+from ..pooling import Counts, method
 from . import fresh
 from .encode import kept_frames
 from .files import DONE, MANIFEST, STATISTICS, finished, part_name, read_index, read_json, tensors_name
@@ -140,9 +140,9 @@ class Store:
         return frames[start : start + self.utterances[row].length].float()
 
     def vectors(self, pooling: str, rows: Sequence[int] | None = None) -> Tensor:
-        """Pooled vectors of every layer, [N, layers, D], in the dtype of the store.
+        """Pooled vectors of every layer, [N, layers, E], in the dtype of the store; E is D, or 2 D with ``+std``.
 
-        They are gathered from the memory-mapped shards into the order of the list: N * layers * D numbers.
+        They are gathered from the memory-mapped shards into the order of the list: N * layers * E numbers.
 
         Args:
             pooling: one of ``poolings``.
@@ -158,7 +158,8 @@ class Store:
             shard, place, _ = self._place[row]
             where.setdefault(shard, []).append((position, place))
         dtype = {"float16": torch.float16, "float32": torch.float32}[self.manifest["dtype"]]
-        gathered = torch.empty(len(wanted), self.manifest["layers"], self.manifest["dim"], dtype=dtype)
+        size = method(pooling).output_dim(self.manifest["dim"])
+        gathered = torch.empty(len(wanted), self.manifest["layers"], size, dtype=dtype)
         for shard, pairs in where.items():
             positions, places = map(torch.tensor, zip(*pairs))
             name = part_name(shard, pooling) if pooling in self.added else tensors_name(shard)

@@ -39,7 +39,7 @@ class Features:
     kept: Tensor
 
     def pooled(self, name: str, counts: Counts | None = None, **options: Any) -> Tensor:
-        """Vectors [N, E], float32, of a pooling of kind "weights" or "statistics" with its options.
+        """Vectors [N, E], float32, of a pooling that has no map and is not learned, with its options.
 
         Without frames they are the mean of the stored vectors over layers, which is the same: a weighted sum
         of the layers' mean is the mean of the layers' weighted sums.
@@ -59,11 +59,6 @@ class Features:
     def dim(self) -> int:
         """D, size of a frame."""
         return self._frames_of(0).shape[1]
-
-    @cached_property
-    def averages(self) -> Tensor:
-        """AP's vectors [N, D]."""
-        return self.pooled("AP")
 
     def counts(self, rows: Tensor) -> Counts:
         """Of the codes of ``rows`` alone."""

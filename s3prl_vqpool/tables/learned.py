@@ -18,7 +18,7 @@ def fit(name: str, features: Features, problem: Problem, settings: Settings) -> 
     """As `trainer.linear.fit`, of one variant, with a pooling that is learned.
 
     Args:
-        name: a pooling of kind "learned".
+        name: a pooling that is learned.
         features: N utterances with frames.
     """
     runs = [

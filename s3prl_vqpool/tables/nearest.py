@@ -14,8 +14,8 @@ from torch import Tensor
 
 from .. import pooling
 from ..errors import InputError
+from ..pooling import Counts
 from ..pooling.options import grid
-from ..runner.statistics import FITS
 from .features import Features
 
 #: Cosines (float64) this close are equal, so that rounding in a matrix product cannot choose between equal vectors.
@@ -79,19 +79,28 @@ def candidates(
     Statistics are those of the fold's training rows alone.
     """
     known = pooling.method(name)
-    choices = grid(known.options)
-    fixed = []
-    if not known.needs_statistics:
-        fixed = [(options, features.pooled(known.name, **options)) for options in choices]
+    pooled: dict[str, Tensor] = {}  # where nothing is counted, the vectors of all folds
     for fold in folds:
-        if fixed:
-            yield fixed
-        elif known.kind == "vector":
-            linear = FITS[known.name](features.averages[fold.train])
-            yield [({}, linear(features.averages.double()))]
-        else:
-            counts = features.counts(fold.train)
-            yield ((options, features.pooled(known.name, counts, **options)) for options in choices)
+        counts = features.counts(fold.train) if known.needs_counts else None
+        yield _vectors(known, features, fold, counts, {} if counts else pooled)
+
+
+def _vectors(
+    known: pooling.Method, features: Features, fold: Fold, counts: Counts | None, pooled: dict[str, Tensor]
+) -> Iterator[tuple[dict[str, Any], Tensor]]:
+    """Of each choice of options, those and the vectors [N, E]; a map is fitted on the training rows' vectors."""
+    for options in grid(known.options):
+        own = known.unmapped.own(options)
+        if str(own) not in pooled:
+            pooled.clear()
+            pooled[str(own)] = features.pooled(known.unmapped.name, counts, **own)
+        vectors = pooled[str(own)]
+        if known.map is not None:
+            fitted = {
+                option.name: options[option.name] for option in known.map.options if option.name in options
+            }
+            vectors = pooling.fit(known.name, vectors[fold.train], **fitted)(vectors.double())
+        yield options, vectors
 
 
 def _best_on_dev(found: Iterable[tuple[dict[str, Any], Tensor]], labels: Tensor, fold: Fold) -> Score:

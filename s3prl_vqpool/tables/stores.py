@@ -59,9 +59,13 @@ class Task:
         return [name for name in self.stored if not any(o.grid for o in pooling.method(name).options)]
 
     def gives(self, name: str) -> bool:
-        """Whether vectors of pooling ``name`` can be had: from frames, or from what is stored."""
-        needed = "AP" if pooling.method(name).kind == "vector" else name
-        return self.features.frames is not None or needed in self.layered
+        """Whether vectors of pooling ``name`` can be had: from frames, or from what is stored.
+
+        The standard deviation of the mean over layers does not follow from those of several layers.
+        """
+        needed = pooling.method(name).unmapped
+        one = needed.moments is None or self.store.manifest["layers"] == 1
+        return self.features.frames is not None or (one and needed.name in self.layered)
 
 
 def tasks(stores: Mapping[Path, Store]) -> list[Task]:

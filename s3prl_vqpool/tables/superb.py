@@ -33,9 +33,11 @@ def choose(names: Sequence[str] | None, tasks: Sequence[Task]) -> list[str]:
     Raises:
         InputError: an unknown pooling, one that is fitted or learned, or one that a store does not have.
     """
+    every = [name for name in tasks[0].stored if all(name in task.stored for task in tasks)]
+    every = [name for name in every if pooling.method(name).moments is None]  # the trainer says why
     if names is None:
-        return [name for name in tasks[0].stored if all(name in task.stored for task in tasks)]
-    wanted = manifest.checked(names, statistics=True)
+        return every
+    wanted = manifest.checked(names, statistics=True, offered=every)
     for name in wanted:
         for task in tasks:
             if name not in task.stored:
@@ -44,7 +46,7 @@ def choose(names: Sequence[str] | None, tasks: Sequence[Task]) -> list[str]:
 
 
 def _lack(name: str, task: Task) -> str:
-    if len(task.folds) > 1 and pooling.method(name).needs_statistics:
+    if len(task.folds) > 1 and pooling.method(name).needs_counts:
         return (
             f"{name} has training statistics, and a store has those of one fold alone: give --protocol paper"
         )

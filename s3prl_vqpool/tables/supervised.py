@@ -96,7 +96,7 @@ def listed(rates: Iterable[float]) -> str:
 
 def evaluate(name: str, task: Task, settings: Settings) -> Iterator[Score]:
     """The score of each fold of pooling ``name``; its statistics are those of the fold's training rows alone."""
-    if pooling.method(name).kind == "learned":
+    if pooling.method(name).learned is not None:
         for fold in task.folds:
             fits = learned.fit(name, task.features, problem(task, fold), settings)
             yield chosen(fold.name, fits, settings.rates)

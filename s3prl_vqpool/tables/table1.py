@@ -24,13 +24,13 @@ Scores = dict[str, dict[str, list[Score]]]
 
 def unsupervised() -> list[str]:
     """Every pooling that is not learned, in the order of the paper's table."""
-    return [name for name in pooling.methods() if pooling.method(name).kind != "learned"]
+    return [name for name in pooling.methods() if pooling.method(name).learned is None]
 
 
 def rows_without_frames(stored: Sequence[str]) -> list[str]:
     """Those of :func:`unsupervised` that a store gives that was extracted without frames, with poolings ``stored``."""
     known = [pooling.method(name) for name in unsupervised()]
-    return [each.name for each in known if ("AP" if each.kind == "vector" else each.name) in stored]
+    return [each.name for each in known if each.moments is None and each.unmapped.name in stored]
 
 
 def choose(names: Sequence[str] | None, tasks: Sequence[Task]) -> list[str]:
@@ -41,9 +41,9 @@ def choose(names: Sequence[str] | None, tasks: Sequence[Task]) -> list[str]:
     """
     if names is None:
         return stores.available(unsupervised(), tasks)
-    chosen = list(dict.fromkeys(pooling.method(name).name for name in names))
+    chosen = pooling.select(names, stores.available([*unsupervised(), *pooling.points()], tasks))
     for name in chosen:
-        if name not in unsupervised():
+        if pooling.method(name).learned is not None:
             raise InputError(
                 f"--poolings {name}: is learned with a head. Without one: {', '.join(unsupervised())}."
             )

@@ -28,7 +28,7 @@ def choose(names: Sequence[str] | None, tasks: Sequence[Task]) -> list[str]:
     """
     if names is None:
         return stores.available(pooling.methods(), tasks)
-    chosen = list(dict.fromkeys(pooling.method(name).name for name in names))
+    chosen = pooling.select(names, stores.available([*pooling.methods(), *pooling.points()], tasks))
     stores.demand(chosen, tasks)
     return chosen
 

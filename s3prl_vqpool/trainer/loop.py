@@ -20,8 +20,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from ..errors import unknown_name
+from ..errors import InputError, unknown_name
 from ..files import alone
+from ..pooling import method
 from ..store import Store
 from ..store.threads import side_by_side
 from .batched import Heads, Run, batched
@@ -61,13 +62,19 @@ def train(
         The runs, those of a pooling beside each other.
 
     Raises:
-        InputError: a config that the runner cannot use or a store cannot serve, a store of another corpus, a folder of
-            another configuration, one that another process writes to, or vectors that do not fit into memory.
+        InputError: a pooling with a standard deviation, a config that the runner cannot use or a store cannot serve,
+            a store of another corpus, a folder of another configuration, one that another process writes to, or
+            vectors that do not fit into memory.
     """
     check(config)
     for name in poolings:
         if name not in store.poolings:
             raise unknown_name(f"pooling in {store.folder}:", name, store.poolings)
+        if method(name).moments is not None:
+            raise InputError(
+                f"{name}: SUPERB's head learns a sum over layers and a projection, and the standard deviation of "
+                "that does not follow from those of the layers: train with run_downstream.py."
+            )
     runs = make(store, downstream, config, poolings, rates, folder, seed)
     with ExitStack() as stack:
         for run in runs:

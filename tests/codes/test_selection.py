@@ -24,7 +24,7 @@ from s3prl_vqpool.codes.upstream import selected_pooling
 from s3prl_vqpool.errors import InputError
 from s3prl_vqpool.runner.head import SuperbHead
 
-WITH_WEIGHTS = [name for name in pooling.methods() if pooling.method(name).kind == "weights"]
+WITH_WEIGHTS = [name for name in pooling.methods() if pooling.method(name).weights_alone]
 
 
 def selection(name: str) -> str:

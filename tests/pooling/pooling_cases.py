@@ -7,15 +7,17 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from s3prl_vqpool.pooling import Counts, SoftDecay, Whitening, build, counts, method, methods
+from s3prl_vqpool.pooling import Counts, build, counts, fit, method, methods, points
 
 DIM = 6
 SIZES = (5, 7)
-WEIGHTS = [name for name in methods() if method(name).kind == "weights"]
+EVERY = list(dict.fromkeys([*methods(), *points()]))
+"""All names and all points of the product."""
+WEIGHTS = [name for name in methods() if method(name).weights_alone]
 PAPER = [name for name in WEIGHTS if name in pooling_loops.WEIGHTS]
 """Those with a loop reference: what the paper defines, and what is proved of it."""
-LOCAL = [name for name in PAPER if not method(name).needs_statistics]
-ANYWHERE = [name for name in methods() if name in PAPER or method(name).kind != "weights"]
+LOCAL = [name for name in PAPER if not method(name).needs_counts]
+ANYWHERE = [name for name in methods() if name in PAPER or not method(name).weights_alone]
 ANYWHERE = [name for name in ANYWHERE if not name.startswith("VQ-Squash")]
 """Poolings that do not look at which frames are neighbours."""
 
@@ -64,9 +66,9 @@ def module(name: str, dim: int = DIM) -> nn.Module:
     """The pooling ``name`` with all that it needs, the same at every call."""
     torch.manual_seed(3)
     options = {}
-    if method(name).kind == "weights" and method(name).needs_statistics:
+    if method(name).needs_counts:
         options["counts"] = training_counts()
-    if method(name).kind == "vector":
-        fit = {"Whitening": Whitening.fit, "SoftDecay": SoftDecay.fit}[method(name).name]
-        options["statistics"] = fit(torch.randn(30, dim) @ torch.randn(dim, dim))
+    if method(name).map is not None:
+        size = method(name).output_dim(dim)
+        options["statistics"] = fit(name, torch.randn(5 * size, size) @ torch.randn(size, size))
     return build(name, dim, **options)

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import pytest
 import torch
-from pooling_cases import WEIGHTS, module, random_batch, training_counts
+from pooling_cases import EVERY, WEIGHTS, module, random_batch, training_counts
 
 from s3prl_vqpool.errors import InputError
-from s3prl_vqpool.pooling import SoftDecay, Whitening, build, counts, method, methods, pool, registry, weights
+from s3prl_vqpool.pooling import (
+    build,
+    counts,
+    fit,
+    method,
+    methods,
+    points,
+    pool,
+    registry,
+    select,
+    weights,
+)
 from s3prl_vqpool.pooling.options import Option, positive
 
 FRAMES, LENGTHS, CODES = random_batch([50, 50, 40, 30])
@@ -101,23 +112,23 @@ CASES = {
     "no statistics": (
         lambda: build("Whitening", 6)(FRAMES, LENGTHS),
         "Whitening needs statistics of the training set's AP vectors, but has none:"
-        " give build() statistics=Whitening.fit(vectors).",
+        " give build() statistics=fit('Whitening', vectors).",
     ),
     "statistics of another pooling": (
-        lambda: build("Whitening", 6, statistics=SoftDecay.fit(torch.randn(9, 6))),
-        "Expected statistics of Whitening, but got those of SoftDecay.",
+        lambda: build("Whitening", 6, statistics=fit("SoftDecay", torch.randn(9, 6))),
+        "Expected statistics of AP|whitening, but got those of AP|softdecay.",
     ),
     "statistics of another dimension": (
-        lambda: build("Whitening", 6, statistics=Whitening.fit(torch.randn(9, 5))),
+        lambda: build("Whitening", 6, statistics=fit("Whitening", torch.randn(9, 5))),
         "Expected Whitening statistics of dimension 6, but got 5.",
     ),
     "fit to a vector that is not finite": (
-        lambda: Whitening.fit(changed(torch.zeros(4, 6), 2, torch.nan)),
-        "Expected finite AP vectors, but the one at index 2 is not.",
+        lambda: fit("Whitening", changed(torch.zeros(4, 6), 2, torch.nan)),
+        "Expected finite vectors, but the one at index 2 is not.",
     ),
     "fit to one vector without its dimension": (
-        lambda: SoftDecay.fit(torch.zeros(6)),
-        "Expected AP vectors [N, D] of a floating dtype, but got [6] torch.float32.",
+        lambda: fit("SoftDecay", torch.zeros(6)),
+        "Expected vectors [N, E] of a floating dtype, but got [6] torch.float32.",
     ),
     "no codes": (
         lambda: build("VQ-LP", 6)(FRAMES, LENGTHS),
@@ -170,24 +181,61 @@ CASES = {
         "VQ-LP takes no counts: leave them out.",
     ),
     "statistics for a pooling without": (
-        lambda: build("VQ-GP", 6, statistics=Whitening.fit(torch.randn(9, 6))),
+        lambda: build("VQ-GP", 6, statistics=fit("Whitening", torch.randn(9, 6))),
         "VQ-GP takes no statistics of vectors: leave them out.",
     ),
     "an option with the name of an argument": (
-        lambda: registry.register(
-            "New", family="moments", kind="weights", source="-", options=(Option("counts", 1, positive),)
-        ),
+        lambda: registry.register_weights("New", options=(Option("counts", 1, positive),)),
         "New: an option cannot be called 'counts'; choose another name.",
     ),
     "dim of 0": (lambda: build("AP", 0), "Expected dim >= 1, but got 0."),
     "unknown family": (
-        lambda: registry.register("New", family="moment", kind="weights", source="-"),
+        lambda: registry.register_weights("New", family="moment"),
         "Unknown pooling family 'moment'. Did you mean moments?"
         " Known: moments, linear map, partition, probability, attention.",
     ),
     "registered twice": (
-        lambda: registry.register("vq_lp", family="moments", kind="weights", source="-"),
+        lambda: registry.register_weights("vq_lp"),
         "Pooling 'vq_lp' is registered already, as 'VQ-LP'.",
+    ),
+    "a name with a sign of the grammar": (
+        lambda: registry.register_weights("A+B"),
+        "A+B: a name cannot have '+' in it; choose another name.",
+    ),
+    "a map of a name that stands for a point": (
+        lambda: method("SP|whitening"),
+        "SP|whitening: SP stands for AP+std: start from that. Expected WEIGHTS[+std][|MAP], such as VQ-LP+std.",
+    ),
+    "moments of a learned pooling": (
+        lambda: method("SAP+std"),
+        "SAP+std: SAP is learned with the head. Expected WEIGHTS[+std][|MAP], such as VQ-LP+std.",
+    ),
+    "unknown moments": (
+        lambda: method("VQ-LP+var"),
+        "Unknown moments in VQ-LP+var: '+var'. Known: +std.",
+    ),
+    "unknown map": (
+        lambda: method("VQ-LP+std|white"),
+        "Unknown map in VQ-LP+std|white: 'white'. Did you mean whitening?"
+        " Known: standardise, whitening, softdecay.",
+    ),
+    "a pattern that matches nothing": (
+        lambda: select(["VQ-*+var"], points()),
+        "VQ-*+var: matches no pooling. Expected a pattern such as 'VQ-*+std|*'.",
+    ),
+    "weights of a point with a deviation": (
+        lambda: weights("VQ-LP+std", CODES, LENGTHS),
+        "VQ-LP+std has no weight per frame; use build('VQ-LP+std', dim). With weights: "
+        + ", ".join(WEIGHTS)
+        + ".",
+    ),
+    "fit of a pooling without a map": (
+        lambda: fit("VQ-LP", torch.zeros(4, 6)),
+        "VQ-LP has no map to fit; with one: VQ-LP|whitening, for instance.",
+    ),
+    "an unknown kind of shrinkage": (
+        lambda: fit("AP|whitening", torch.randn(4, 6), shrinkage="ridge"),
+        "AP|whitening: shrinkage: expected none or ledoit-wolf, but got 'ridge'.",
     ),
     "unknown name": (
         lambda: method("VQ-LQ"),
@@ -204,10 +252,10 @@ def test_error_message(case):
     assert str(error.value) == message
 
 
-@pytest.mark.parametrize("name", methods())
+@pytest.mark.parametrize("name", EVERY)
 def test_method_case_and_separators_do_not_matter(name):
     for spelling in (name.lower(), name.upper(), name.replace("-", "_"), name.replace("-", "")):
-        assert method(spelling) is method(name)
+        assert method(spelling) == method(name)
 
 
 PUBLISHED = [
@@ -224,7 +272,7 @@ def test_methods_are_in_the_order_of_the_tables():
 def test_register_offers_a_new_pooling(monkeypatch):
     monkeypatch.setattr(registry, "_methods", dict(registry._methods))
 
-    @registry.register("First", family="moments", kind="weights", source="-")
+    @registry.register_weights("First", family="moments")
     def first(batch):
         return torch.nn.functional.one_hot(torch.zeros(4, dtype=torch.int64), 50).float()
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pooling_cases import (
     ANYWHERE,
     DIM,
+    EVERY,
     LOCAL,
     PAPER,
     SIZES,
@@ -20,19 +21,24 @@ from pooling_cases import (
     utterances,
 )
 
-from s3prl_vqpool.pooling import build, counts, method, methods, pool, weights
+from s3prl_vqpool.pooling import build, counts, method, pool, weights
 
 LENGTHS = [17, 1, 2, 9, 17]
 
 
-@pytest.mark.parametrize("name", methods())
+def scale(pooling: torch.nn.Module) -> float:
+    """How far a map spreads rounding errors."""
+    return max(1.0, float(pooling.factor.abs().max()) * 10) if hasattr(pooling, "factor") else 1.0
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_build_output_dim(name):
     frames, lengths, codes = random_batch(LENGTHS)
     pooling = module(name)
     assert pooling.output_dim == method(name).output_dim(DIM) == pooling(frames, lengths, codes).shape[1]
 
 
-@pytest.mark.parametrize("name", methods())
+@pytest.mark.parametrize("name", EVERY)
 def test_build_batch_equals_one_by_one(name):
     frames, lengths, codes = random_batch(LENGTHS)
     pooling = module(name)
@@ -40,7 +46,7 @@ def test_build_batch_equals_one_by_one(name):
     for i, length in enumerate(LENGTHS):
         one = slice(i, i + 1)
         alone = pooling(frames[one, :length], lengths[one], codes[one, :length])
-        torch.testing.assert_close(together[one], alone, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(together[one], alone, rtol=1e-5, atol=scale(pooling) * 1e-6)
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
@@ -52,7 +58,7 @@ def test_weights_do_not_depend_on_batch(name):
         torch.testing.assert_close(together[i : i + 1, :length], alone, rtol=2e-7, atol=0)
 
 
-@pytest.mark.parametrize("name", methods())
+@pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("padding", [torch.nan, torch.inf])
 def test_build_padding_changes_nothing(name, padding):
     frames, lengths, codes = random_batch(LENGTHS)
@@ -68,12 +74,12 @@ def test_build_padding_changes_nothing(name, padding):
         pooled.square().sum().backward()
         results.append([pooled, filled.grad, *(p.grad for p in pooling.parameters())])
     for clean, soiled in zip(*results):
-        torch.testing.assert_close(soiled, clean, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(soiled, clean, rtol=1e-5, atol=scale(pooling) * 1e-6)
     for row, length in zip(results[1][1], LENGTHS):
         assert not row[length:].any()
 
 
-@pytest.mark.parametrize("name", methods())
+@pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("value", [0.0, 0.1, -1000.0])
 @pytest.mark.parametrize("length", [1, 2, 13])
 def test_build_constant_input_is_finite(name, value, length):
@@ -85,21 +91,21 @@ def test_build_constant_input_is_finite(name, value, length):
     assert pooled.isfinite().all()
     for tensor in (frames, *pooling.parameters()):
         assert tensor.grad.isfinite().all()
-    if method(name).kind in ("weights", "learned", "statistics"):
+    if method(name).map is None:
         expected = torch.full((2, DIM), value)
         torch.testing.assert_close(pooled[:, :DIM], expected, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", [n for n in methods() if method(n).kind != "vector"])
+@pytest.mark.parametrize("name", [n for n in EVERY if method(n).map is None])
 def test_build_one_frame_is_the_mean(name):
     frames, lengths, codes = random_batch([1, 1, 1])
     torch.testing.assert_close(module(name)(frames, lengths, codes)[:, :DIM], frames[:, 0])
 
 
-@pytest.mark.parametrize("name", [n for n in methods() if method(n).output_multiple == 2])
+@pytest.mark.parametrize("name", [n for n in EVERY if method(n).multiple == 2 and method(n).map is None])
 def test_build_one_frame_has_its_floor_as_deviation(name):
     frames, lengths, codes = random_batch([1, 1])
-    floor = {"SP": 1e-5, "ASP": 1e-5**0.5, "VAP": 1e-6}[name]
+    floor = {"ASP": 1e-5**0.5, "VAP": 1e-6}.get(name, 1e-5)
     deviation = module(name)(frames, lengths, codes)[:, DIM:]
     torch.testing.assert_close(deviation, torch.full_like(deviation, floor), rtol=1e-3, atol=0)
 
@@ -113,7 +119,7 @@ def test_build_frame_order_does_not_matter(name):
     torch.testing.assert_close(shuffled, pooling(frames, lengths, codes), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", methods())
+@pytest.mark.parametrize("name", EVERY)
 def test_build_state_dict_carries_everything(name):
     frames, lengths, codes = random_batch(LENGTHS)
     trained, fresh = module(name), build(name, DIM)
@@ -122,7 +128,7 @@ def test_build_state_dict_carries_everything(name):
     torch.testing.assert_close(fresh(frames, lengths, codes), expected, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", methods())
+@pytest.mark.parametrize("name", EVERY)
 def test_build_gradcheck(name):
     frames, lengths, codes = random_batch([5, 1, 3])
     pooling = module(name).double()

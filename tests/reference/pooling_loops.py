@@ -181,3 +181,16 @@ def channel_attention(
         highest = max(column)
         columns.append(normalised([math.exp(s - highest) for s in column]))
     return [list(row) for row in zip(*columns)]
+
+
+def weighted_deviation(frames: list[list[float]], weights: list[float]) -> list[float]:
+    """``sqrt(sum_t w (x - mean)^2 / (1 - sum_t w^2)) + 1e-5``; 1e-5 where one frame has all the weight."""
+    deviations = []
+    total = math.fsum(weights)
+    freedom = total - math.fsum(w * w for w in weights) / total
+    for channel in zip(*frames):
+        mean = math.fsum(w * x for w, x in zip(weights, channel)) / total
+        squares = math.fsum(w * (x - mean) ** 2 for w, x in zip(weights, channel))
+        alone = sum(w > 0 for w in weights) < 2
+        deviations.append((0.0 if alone else math.sqrt(squares / freedom)) + 1e-5)
+    return deviations

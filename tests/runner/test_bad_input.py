@@ -137,6 +137,9 @@ def test_values_of_the_config(entry: str, message: str, refused: Any, er: Any) -
     ("argv", "message"),
     [
         (("-l", "99"), "-l 99: the upstream wav2vec2_vq_local has no such layer."),
+        (("-s", "vq_lp+std"), "-s vq_lp+std: scaled frames can give a head a weighted mean only, without +std "),
+        (("-s", "VQ-LP|whitening"), "-s VQ-LP|whitening: scaled frames can give a head a weighted mean only"),
+        (("-s", "SP"), "-s SP: scaled frames can give a head a weighted mean only"),
         (("-s", "vq_lp"), "-s vq_lp -d vqpool_er: the frames would be pooled twice; leave -s out, and give -o config."),
         (("--device", "abacus"), "--device abacus: torch knows no such device."),
         (("--hub", "huggingface"), "--hub huggingface: S3PRL signs in through HfApi.login, which this "),

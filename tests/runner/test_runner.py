@@ -173,6 +173,28 @@ def test_other_poolings_train_and_evaluate(pooling: str, train: Any, run: Any) -
     )
 
 
+@pytest.mark.parametrize("pooling", ["VQ-LP+std|standardise", "VQ-BP+std|whitening"])
+def test_a_point_of_the_product_trains_evaluates_and_resumes(
+    pooling: str, train: Any, run: Any, options: Any
+) -> None:
+    """Its statistics are in every checkpoint, and the resumed run neither makes nor changes them."""
+    expdir = train("ic", pooling=pooling, max_keep=9)
+    found = parameters(expdir / "states-4.ckpt")
+    statistics = {key: value for key, value in found.items() if key.startswith("Downstream.model.pooling.")}
+    names = {key.rpartition(".")[2] for key in statistics}
+    assert names == {"mean", "factor", *(["tuples", "occurrences", "sizes"] if "BP" in pooling else [])}
+    assert statistics["Downstream.model.pooling.mean"].abs().max() > 0
+    assert found["Downstream.projector.weight"].shape[1] == 2 * 39  # mean and deviation of mfcc's numbers
+    run("-m", "evaluate", "-e", expdir / "states-4.ckpt").ok()
+    assert logged(expdir, "test")[0] == logged(expdir, "test")[4]
+    (expdir / "pooling_statistics.safetensors").unlink()
+    run("-m", "train", "-e", expdir, *options(total_steps=6)).ok()
+    resumed = parameters(expdir / "states-6.ckpt")
+    assert not (expdir / "pooling_statistics.safetensors").exists()
+    assert equal(statistics, {key: resumed[key] for key in statistics})
+    assert not torch.equal(resumed["Downstream.projector.weight"], found["Downstream.projector.weight"])
+
+
 def test_runner_options_mean_to_our_upstreams_what_they_mean_to_s3prls(train: Any, checkpoints: dict) -> None:
     """Mean pooling over `wav2vec2_local` and over its VQ twin: the same parameters, bit for bit, per option."""
     found = {}

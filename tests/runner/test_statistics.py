@@ -23,6 +23,7 @@ from s3prl_vqpool.errors import InputError
 from s3prl_vqpool.runner import plugin
 
 WITH_STATISTICS = [name for name in pooling.methods() if pooling.method(name).needs_statistics]
+POINTS = ["VQ-LP|standardise", "VQ-BP+std|whitening", "mean+std|softdecay"]
 
 
 @pytest.fixture(scope="module")
@@ -79,14 +80,14 @@ def test_pass_fits_the_mean_vectors_of_real_frames(
         with torch.no_grad():
             layers = torch.stack(model([wav])["hidden_states"]).mean(dim=0)  # [1, T, D]
         vectors.append(layers[0].mean(dim=0))
-    fitted = {"Whitening": pooling.Whitening, "SoftDecay": pooling.SoftDecay}[name].fit(torch.stack(vectors))
+    fitted = pooling.fit(name, torch.stack(vectors))
     assert_close(one.model.pooling.mean, fitted.mean, atol=1e-5, rtol=0)
     probe = torch.stack(vectors[:3])
     stored = pooling.LinearMap(name, one.model.pooling.mean, one.model.pooling.factor)
     assert_close(stored(probe), fitted(probe), atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", WITH_STATISTICS)
+@pytest.mark.parametrize("name", [*WITH_STATISTICS, *POINTS])
 def test_statistics_travel_in_the_checkpoint(
     name: str, datarc: dict[str, Any], upstream: Any, featurizer: Featurizer, tmp_path: Path
 ) -> None:
@@ -103,6 +104,59 @@ def test_statistics_travel_in_the_checkpoint(
     assert_close(got, expected, atol=0, rtol=0)
 
 
+@pytest.mark.parametrize("name", POINTS)
+def test_pass_fits_the_vectors_of_the_point_itself(
+    name: str, datarc: dict[str, Any], upstream: Any, featurizer: Featurizer, tmp_path: Path
+) -> None:
+    """Each training utterance pooled alone, with the counts of the training set where they are needed."""
+    one = expert(datarc, tmp_path, name)
+    one.prepare(upstream, featurizer)
+    known = pooling.method(name)
+    results = [upstream([wav]) for wav in audio_of_the_training_set(one)]
+    found = [(r["hidden_states"][0], r["codes"], r["code_lengths"]) for r in results]
+    counts = {}
+    if known.needs_counts:
+        counts["counts"] = sum(pooling.counts(q, n, upstream.codebook_sizes) for _, q, n in found)
+    module = pooling.build(known.unmapped.name, 39, **counts)
+    vectors = torch.cat([module(h[:, : q.size(1)], n, q) for h, q, n in found])
+    fitted, head = pooling.fit(name, vectors), one.model.pooling
+    assert_close(head.mean, fitted.mean, atol=1e-4, rtol=1e-4)
+    stored = pooling.LinearMap(known.spec, head.mean, head.factor)
+    assert_close(stored(vectors), fitted(vectors), atol=1e-2, rtol=1e-2)
+
+
+def test_the_file_of_a_point_with_counts_serves_it_and_no_other(
+    datarc: dict[str, Any],
+    upstream: Any,
+    featurizer: Featurizer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = expert(datarc, tmp_path / "first", "VQ-BP+std|standardise")
+    first.prepare(upstream, featurizer)
+    given = str(tmp_path / "first" / "pooling_statistics.safetensors")
+    monkeypatch.setattr("s3prl_vqpool.runner.statistics._passes", lambda *_: pytest.fail("a second pass"))
+    second = expert(datarc, tmp_path / "second", "VQ-BP+std|standardise", pooling_statistics=given)
+    second.prepare(upstream, featurizer)
+    for key, value in first.model.pooling.state_dict().items():
+        assert torch.equal(second.model.pooling.state_dict()[key], value), key
+    for other in ("VQ-BP|standardise", "VQ-GP+std|standardise", "VQ-BP"):
+        with pytest.raises(InputError, match="but it is of VQ-BP\\+std\\|standardise"):
+            expert(datarc, tmp_path / other, other, pooling_statistics=given).prepare(upstream, featurizer)
+
+
+def test_stored_map_of_another_option_is_made_again(
+    datarc: dict[str, Any], upstream: Any, featurizer: Featurizer, tmp_path: Path
+) -> None:
+    pytest.importorskip("sklearn.covariance")
+    plain = expert(datarc, tmp_path, "Whitening")
+    plain.prepare(upstream, featurizer)
+    shrunk = expert(datarc, tmp_path, "Whitening", pooling_options={"shrinkage": "ledoit-wolf"})
+    shrunk.prepare(upstream, featurizer)
+    assert torch.equal(plain.model.pooling.mean, shrunk.model.pooling.mean)
+    assert not torch.equal(plain.model.pooling.factor, shrunk.model.pooling.factor)
+
+
 def test_second_start_reads_what_the_first_pass_stored(
     datarc: dict[str, Any],
     upstream: Any,
@@ -112,7 +166,7 @@ def test_second_start_reads_what_the_first_pass_stored(
 ) -> None:
     first = expert(datarc, tmp_path, "VQ-GP")
     first.prepare(upstream, featurizer)
-    monkeypatch.setattr("s3prl_vqpool.runner.statistics._one_pass", lambda *_: pytest.fail("a second pass"))
+    monkeypatch.setattr("s3prl_vqpool.runner.statistics._passes", lambda *_: pytest.fail("a second pass"))
     second = expert(datarc, tmp_path, "VQ-GP")
     second.prepare(upstream, featurizer)
     assert torch.equal(second.model.pooling.tuples, first.model.pooling.tuples)
@@ -157,7 +211,7 @@ def test_given_vectors_statistics_of_other_features_are_refused(
         ({"layer_selection": 1, "normalize": True}, "normalize True, but they were made with False"),
         ({"feature_selection": "last_hidden_state"}, "selection 'last_hidden_state', but "),
     ):
-        with pytest.raises(InputError, match=f"expected Whitening with {difference}"):
+        with pytest.raises(InputError, match=rf"expected AP\|whitening with {difference}"):
             one.prepare(model, Featurizer(model, upstream_device="cpu", **other))
     one.prepare(model, Featurizer(model, upstream_device="cpu", layer_selection=1))
     assert not one.lacks_statistics

@@ -170,13 +170,34 @@ def test_added_mean_and_half_precision_are_as_extracted(extract: Any, stores: St
         assert torch.equal(store.vectors(name), stores("large").vectors(name).half())
 
 
+def test_deviations_of_every_layer_are_those_of_one_utterance_at_a_time(
+    extract: Any, upstreams: Upstreams, tmp_path: Path, capsys: Any
+) -> None:
+    assert extract("large", tmp_path / "store", "--poolings", "VQ-LP+std") == 0
+    assert add(tmp_path / "store", "VQ-BP+std", "mean+std") == 0
+    store, upstream = Store.open(tmp_path / "store"), upstream_of(upstreams["large"])
+    found = [alone(upstream, store, row) for row in range(len(store.utterances))]
+    training = [code for row in TRAINING for code in found[row][0]]
+    for name in ("VQ-LP", "VQ-BP", "mean"):
+        for row, (codes, layers) in enumerate(found):
+            weights = pooling_loops.weights(name, codes, training)
+            mean = (torch.tensor(weights)[None, :, None] * layers).sum(dim=1)
+            deviation = [pooling_loops.weighted_deviation(layer.tolist(), weights) for layer in layers]
+            expected = torch.cat([mean, torch.tensor(deviation)], dim=1)
+            assert_close(store.vectors(f"{name}+std", [row])[0], expected, atol=1e-4, rtol=1e-4)
+    assert cli.main(["store", "verify", str(tmp_path / "store")]) == 0
+    command = ["train", "-d", "vqpool_ic", "--store", str(tmp_path / "store"), "-p", str(tmp_path / "exp")]
+    assert cli.main([*command, "--poolings", "VQ-LP+std"]) == 2
+    assert "VQ-LP+std: SUPERB's head learns a sum over layers and a projection" in error(capsys)
+
+
 def test_runner_takes_the_statistics_without_a_pass(
     complete: Path, upstreams: Upstreams, datarc: Any, build: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
     upstream = upstream_of(upstreams["large"])
     kind, identity = read_identity(complete / STATISTICS)
     assert (kind, {**identity, **upstream.identity()}) == ("counts", identity)
-    monkeypatch.setattr(statistics, "_one_pass", lambda *_: pytest.fail("a pass over the training set"))
+    monkeypatch.setattr(statistics, "_passes", lambda *_: pytest.fail("a pass over the training set"))
     shutil.copy(complete / STATISTICS, tmp_path)
     one = build("ic", datarc, "VQ-BP", upstream_dim=48)
     one.prepare(upstream, torch.nn.Module())
@@ -356,8 +377,9 @@ def test_other_weights_are_refused(copy: Path, checkpoints: dict[str, Path], cap
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["SAP"], "SAP: has to be fitted or trained"),
-        (["Whitening"], "Whitening: has to be fitted or trained"),
+        (["SAP"], "SAP: is learned with a head"),
+        (["Whitening"], "Whitening: a map is fitted where the vectors are used"),
+        (["VQ-LP+std|*"], "VQ-LP+std|*: matches no pooling"),
         (["VQ-BB"], "Unknown pooling 'VQ-BB'. Did you mean"),
         (["VQ-GP", "--option", "a=0.1"], "--option a=0.1: none of VQ-GP takes it"),
         (["VQ-SIF", "--option", "a=0"], "--option a: expected a number above 0, but got '0'"),

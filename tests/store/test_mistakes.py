@@ -248,7 +248,7 @@ def test_what_is_not_stored_is_named(extract: Any, stores: Stores, tmp_path: Pat
     ("options", "said"),
     [
         (["--poolings", "VQ-GP"], "VQ-GP: needs counts of the training split's codes, so it comes after"),
-        (["--poolings", "SAP"], "SAP: has to be fitted or trained"),
+        (["--poolings", "SAP"], "SAP: is learned with a head"),
         (["--poolings", "VQ-LQ"], "Unknown pooling 'VQ-LQ'. Did you mean VQ-LP"),
         (["--device", "tpu"], "--device tpu: torch knows no such device"),
         (["-u", "mfcc"], "Unknown upstream with codes 'mfcc'. Did you mean mfcc_vq"),

@@ -22,6 +22,7 @@ STATE = {
     "codebook_sizes": list(SIZES),
     "frames": True,
     "poolings": [],
+    "layers": 2,
 }
 
 

@@ -191,7 +191,7 @@ def test_superb_perfect_encoder_scores_100(
         (["--seeds", "-1"], "--seeds -1"),
         (["--poolings", "VQ-LP", "-o", STEPS], "--protocol superb"),
         (["--protocol", "superb", "--poolings", "AP", "-o", STEPS], "has no vectors of AP"),
-        (["--protocol", "superb", "--poolings", "Whitening", "-o", STEPS], "has to be fitted"),
+        (["--protocol", "superb", "--poolings", "Whitening", "-o", STEPS], "a map is fitted where"),
         (["--protocol", "superb", "-o", "config.runner.total_steps=10"], "eval_step 1000"),
         (["--protocol", "superb", "-o", f"{STEPS},,config.optimizer.lr=fast"], "config.optimizer.lr"),
         (

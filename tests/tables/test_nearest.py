@@ -91,7 +91,10 @@ FOLDS = [
 ]
 
 
-@pytest.mark.parametrize("name", unsupervised())
+POINTS = ["AP+std", "VQ-LP+std|standardise", "VQ-BP|whitening", "mean+std|softdecay"]
+
+
+@pytest.mark.parametrize("name", [*unsupervised(), *POINTS])
 def test_evaluate_perfect_encoder_scores_100(name: str) -> None:
     frames = [torch.eye(4)[label].expand(n, 4) for (label,), n in zip(LABELS.tolist(), LENGTHS)]
     scores = list(evaluate(name, features(frames, random_codes(LENGTHS)), LABELS, FOLDS))
@@ -112,12 +115,12 @@ def one_by_one(name: str, frames: list[Tensor], codes: list[Tensor], train: list
     """The pooled vector of each utterance alone, with the statistics of ``train``."""
     known = pooling.method(name)
     options: dict[str, object] = {}
-    if known.kind == "weights" and known.needs_statistics:
+    if known.needs_counts:
         parts = [pooling.counts(codes[k][None], torch.tensor([len(codes[k])]), SIZES) for k in train]
         options["counts"] = sum(parts[1:], parts[0])
-    if known.kind == "vector":
-        averages = torch.stack([frames[k].double().mean(dim=0) for k in train])
-        options["statistics"] = known.implementation.fit(averages)
+    if known.map is not None:
+        before = torch.stack(one_by_one(known.unmapped.name, frames, codes, train))[train]
+        options["statistics"] = pooling.fit(name, before)
     module = pooling.build(name, frames[0].shape[1], **options)
     return [module(f[None], torch.tensor([len(f)]), q[None])[0] for f, q in zip(frames, codes)]
 
@@ -126,7 +129,7 @@ def tuned(name: str) -> bool:
     return any(option.grid for option in pooling.method(name).options)
 
 
-@pytest.mark.parametrize("name", [name for name in unsupervised() if not tuned(name)])
+@pytest.mark.parametrize("name", [name for name in [*unsupervised(), *POINTS] if not tuned(name)])
 def test_evaluate_equals_loop(name: str) -> None:
     frames, codes = random_frames(LENGTHS), random_codes(LENGTHS)
     scores = list(evaluate(name, features(frames, codes), LABELS, FOLDS))
@@ -138,7 +141,7 @@ def test_evaluate_equals_loop(name: str) -> None:
         assert (score.fold, score.accuracy) == (each.name, pytest.approx(100 * float(right) / len(test)))
 
 
-@pytest.mark.parametrize("name", unsupervised())
+@pytest.mark.parametrize("name", [*unsupervised(), *POINTS, "VQ-SIF+std|standardise"])
 def test_evaluate_statistics_are_those_of_train(name: str) -> None:
     """Utterances beside a fold change nothing: neither their codes nor their frames are counted or fitted."""
     frames, codes = random_frames(LENGTHS), random_codes(LENGTHS)

@@ -50,8 +50,8 @@ def test_task_perfect_encoder_scores_100(divisions: dict, frames: bool) -> None:
 def test_features_without_frames_are_the_mean_of_the_layers(divisions: dict) -> None:
     with_frames, _ = fake("sid")
     without, _ = fake("sid", frames=False, poolings=["AP"])
-    averages = stores.features(with_frames).averages
-    torch.testing.assert_close(stores.features(without).averages, averages, rtol=0, atol=1e-6)
+    averages = stores.features(with_frames).pooled("AP")
+    torch.testing.assert_close(stores.features(without).pooled("AP"), averages, rtol=0, atol=1e-6)
 
 
 def test_fold_takes_every_stored_window_of_drawn_silence() -> None:
@@ -140,10 +140,14 @@ def test_choose_names_what_is_wrong(divisions: dict) -> None:
     divisions["vqpool_sid"] = [("", corpus)]
     tasks = stores.tasks({Path("sid"): store})
     assert table1.choose(["vq_lp", "VQ-LP"], tasks) == ["VQ-LP"]
+    maps = ["VQ-LP|standardise", "VQ-LP|whitening", "VQ-LP|softdecay"]
+    assert table1.choose(["vq_lp|*"], tasks) == table2.choose(["VQ-*|*"], tasks) == maps
     for names, message in (
         (["SAP"], "SAP: is learned"),
         (["VQ-LQ"], "Did you mean VQ-LP"),
         (["SP"], "sid: has no frames for SP"),
+        (["VQ-LP+std|whitening"], r"sid: has no frames for VQ-LP\+std\|whitening"),
+        (["VQ-*+std|*"], "matches no pooling"),
         (["Whitening"], "sid: has no frames for Whitening"),
         (["VQ-GP"], "--frames"),
     ):

@@ -76,7 +76,7 @@ def test_evaluate_perfect_encoder_scores_100(name: str, made: dict) -> None:
     assert score.accuracy == pytest.approx((100, 100))
 
 
-@pytest.mark.parametrize("name", ["SP", "Whitening", "VQ-LP", "VQ-BP", "VQ-SIF"])
+@pytest.mark.parametrize("name", ["SP", "Whitening", "VQ-LP", "VQ-BP", "VQ-SIF", "VQ-BP+std|standardise"])
 def test_evaluate_trains_on_vectors_of_one_utterance_at_a_time(name: str, made: dict) -> None:
     """With statistics of train alone; VQ-SIF's a by dev."""
     store, _ = fake("sid", each=10)
@@ -87,11 +87,13 @@ def test_evaluate_trains_on_vectors_of_one_utterance_at_a_time(name: str, made: 
     train = task.folds[0].train.tolist()
     known = pooling.method(name)
     given: dict[str, object] = {}
-    if known.kind == "weights" and known.needs_statistics:
+    if known.needs_counts:
         each = [pooling.counts(codes[k][None], torch.tensor([lengths[k]]), SIZES) for k in train]
         given["counts"] = sum(each[1:], each[0])
-    if known.kind == "vector":
-        given["statistics"] = known.implementation.fit(torch.stack([frames[k].mean(0) for k in train]))
+    if known.map is not None:
+        before = pooling.build(known.unmapped.name, 6, **given)  # type: ignore[arg-type]
+        alone = [before(frames[k][None], torch.tensor([lengths[k]]), codes[k][None])[0] for k in train]
+        given["statistics"] = pooling.fit(name, torch.stack(alone))
     tried, test = [], []
     for options in grid(known.options):
         module = pooling.build(name, 6, **given, **options)  # type: ignore[arg-type]

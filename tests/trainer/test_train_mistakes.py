@@ -40,7 +40,7 @@ def test_train_refuses_vectors_with_another_folds_statistics(
     [
         (["--poolings", "VQ-LPP"], "Did you mean VQ-LP"),
         (["--poolings", "VQ-SIF"], "'VQ-SIF'"),
-        (["--poolings", "Whitening"], "has to be fitted"),
+        (["--poolings", "Whitening"], "a map is fitted where"),
         (["--poolings", "VQ-Squash-AND"], "'VQ-Squash-AND'"),
         (["--lr", "0"], "--lr: expected a number above 0, but got 0.0"),
         (["--lr", "nan"], "--lr: expected a number above 0, but got nan"),

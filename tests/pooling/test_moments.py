@@ -1,0 +1,98 @@
+"""The weighted standard deviation beside the mean: loops, cases by hand, gradients."""
+
+from __future__ import annotations
+
+import pooling_loops
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pooling_cases import DIM, WEIGHTS, module, random_batch, training_counts
+from torch.testing import assert_close
+
+from s3prl_vqpool.pooling import build, mean_and_deviation, method, points, weights
+
+LENGTHS = [17, 1, 2, 9, 17]
+
+
+def test_deviation_by_hand() -> None:
+    """Weights 1/2, 1/4, 1/4 of 0, 4, 8: mean 3; (9 + 1 + 25) / ... = 4.5 + 0.25 + 6.25 = 11, over 1 - 3/8."""
+    frames, w = torch.tensor([[[0.0], [4.0], [8.0]]]), torch.tensor([[0.5, 0.25, 0.25]])
+    assert_close(mean_and_deviation(frames, w), torch.tensor([[3.0, (11 / 0.625) ** 0.5 + 1e-5]]))
+
+
+def test_deviation_of_two_frames_is_that_of_equal_weights_whatever_they_are() -> None:
+    """For reliability weights the estimate from two values is |x - y| / sqrt(2)."""
+    frames = torch.tensor([[[1.0], [4.0]]])
+    for share in (0.5, 0.1, 1e-3, 1e-6):
+        found = mean_and_deviation(frames, torch.tensor([[share, 1 - share]]))[0, 1]
+        assert_close(found, torch.tensor(3 / 2**0.5 + 1e-5), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("w", [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 1e-45, 0.0]])
+def test_one_frame_with_all_the_weight_has_no_deviation(w: list[float]) -> None:
+    frames = torch.tensor([[[3.0], [-7.0], [5.0]]], requires_grad=True)
+    found = mean_and_deviation(frames, torch.tensor([w]))
+    found.sum().backward()
+    assert found[0, 1] == 1e-5
+    assert_close(frames.grad[0, :, 0], torch.tensor(w))
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_deviation_reference(name: str) -> None:
+    frames, lengths, codes = random_batch(LENGTHS)
+    counts = {"counts": training_counts()} if method(name).needs_counts else {}
+    w = weights(name, codes, lengths, **counts).tolist()
+    rows = zip(frames.tolist(), w, LENGTHS)
+    expected = [pooling_loops.weighted_deviation(h[:n], each[:n]) for h, each, n in rows]
+    found = module(f"{name}+std")(frames, lengths, codes)
+    assert_close(found[:, DIM:], torch.tensor(expected), rtol=1e-4, atol=1e-6)
+    assert torch.equal(found[:, :DIM], module(name)(frames, lengths, codes))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    values=st.lists(st.tuples(st.floats(-100, 100), st.floats(1e-3, 1)), min_size=1, max_size=20),
+    scale=st.sampled_from([0.0, 1e-3, 1.0, 100.0]),
+    offset=st.sampled_from([0.0, -1000.0]),
+)
+def test_deviation_reference_of_any_weights(values: list, scale: float, offset: float) -> None:
+    """Also far from 0, where the mean of squares minus the square of the mean would cancel."""
+    w = torch.tensor([[each for _, each in values]])
+    w = w / w.sum()
+    frames = torch.tensor([[[x * scale + offset] for x, _ in values]])
+    expected = pooling_loops.weighted_deviation(frames[0].tolist(), w[0].tolist())
+    found = mean_and_deviation(frames, w)[0, 1:]
+    assert_close(found, torch.tensor(expected), rtol=2e-3, atol=1e-6 * max(1, abs(offset)))
+
+
+def test_the_mean_of_equal_weights_and_sp_agree_but_for_rounding() -> None:
+    frames, lengths, _ = random_batch([9, 1, 2, 5])
+    assert method("SP").spec == "AP+std"
+    assert_close(
+        build("AP+std", DIM)(frames, lengths), build("SP", DIM)(frames, lengths), rtol=1e-6, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_deviation_keeps_dtype_and_does_not_overflow(dtype: torch.dtype) -> None:
+    frames, lengths, codes = random_batch(LENGTHS)
+    frames = frames * 300  # squares are beyond float16
+    w = weights("VQ-LP", codes, lengths)
+    found = mean_and_deviation(frames.to(dtype), w)
+    assert found.dtype == dtype
+    assert_close(found.float(), mean_and_deviation(frames, w), rtol=0.02, atol=2)
+
+
+def test_deviation_in_blocks_equals_deviation_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, lengths, codes = random_batch(LENGTHS)
+    w = weights("VQ-LP", codes, lengths)
+    at_once = mean_and_deviation(frames, w)
+    monkeypatch.setattr("s3prl_vqpool.pooling.moments._AT_ONCE", 2 * frames[0].numel())
+    assert_close(mean_and_deviation(frames, w), at_once, rtol=1e-6, atol=0)
+
+
+def test_points_are_the_product() -> None:
+    """Weights x (mean, mean and deviation) x (nothing, three maps)."""
+    assert len(set(points())) == len(points()) == len(WEIGHTS) * 2 * 4
+    assert {"VQ-LP", "AP+std", "VQ-BP|whitening", "mean+std|softdecay"} <= set(points())
