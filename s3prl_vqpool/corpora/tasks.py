@@ -103,15 +103,16 @@ class Task:
             if variant is not None:
                 raise InputError(f"-v {variant}: {self.downstream} has no folds; leave -v out.")
             return ""
-        named = datarc.get(self.fold_key)
+        given = datarc.get(self.fold_key)
+        named = None if given in (None, "") else str(given)  # YAML takes the name 1 for a number
         if named and variant and named != variant:
             raise InputError(
                 f"-v {variant}: the config says datarc.{self.fold_key}: {named}; leave one of the two out."
             )
         chosen = named or variant or self.folds[0]
         if chosen not in self.folds:
-            raise unknown_name(f"fold of {self.downstream}:", str(chosen), self.folds)
-        return str(chosen)
+            raise unknown_name(f"fold of {self.downstream}:", chosen, self.folds)
+        return chosen
 
     def stem(self, split: str, fold: str) -> str:
         """What the names of a split's prediction files begin with."""
