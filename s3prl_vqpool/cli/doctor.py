@@ -113,12 +113,14 @@ def _corpora(task: Task, paths: list[str]) -> Iterator[tuple[bool, str]]:
         raise InputError(f"--{task.name} {' '.join(paths)}: expected --{task.name} {wanted}.")
     try:
         from ..corpora import describe
+        from ..corpora.checks import unofficial
         from ..runner.config import default_datarc
 
         datarc = {**default_datarc(task.downstream), **dict.fromkeys(place.key for place in task.places)}
         datarc.update(zip((place.key for place in task.places), paths))
         for fold, corpus in task.divisions(datarc):
-            yield True, f"{' '.join(filter(None, [task.name, fold]))}: {describe(corpus)}"
+            note = unofficial(corpus, task.official.get(fold))
+            yield True, f"{' '.join(filter(None, [task.name, fold]))}: {describe(corpus)}{note}"
     except ImportError as error:
         yield False, f"{task.name}: cannot be looked at ({error})"
     except InputError as error:

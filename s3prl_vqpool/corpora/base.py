@@ -10,12 +10,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from ..errors import InputError, unknown_name
+from ..errors import InputError
 from . import audio
 
 SPLITS = ("train", "dev", "test")
-ALLOW = "datarc.allow_missing_classes"
-"""The option by which people train on parts of a corpus."""
 
 Label = tuple[int, ...]
 Sample = tuple[np.ndarray, Label, str, float]
@@ -72,45 +70,6 @@ class Corpus:
                         f"{utterance.path}: is in {split_of[utterance.path]} and in {split} of {self.name}."
                         " Take it out of one of the lists."
                     )
-
-
-def complete(corpus: Corpus, allow_missing_classes: bool | Sequence[str] = False) -> Corpus:
-    """``corpus`` as it is, once every class has an utterance in every split.
-
-    Args:
-        allow_missing_classes: True where classes may lack utterances, or the names of those that may.
-
-    Raises:
-        InputError: a class that has none; names the first, counts all. Or a name that is no class.
-    """
-    known = {name for names in corpus.classes for name in names}
-    allowed = _allowed(allow_missing_classes, known)
-    for split in SPLITS:
-        for slot, names in enumerate(corpus.classes):
-            found = {utterance.label[slot] for utterance in corpus.splits[split]}
-            missing = [name for index, name in enumerate(names) if index not in found and name not in allowed]
-            if missing:
-                raise InputError(
-                    f"{corpus.name}: {split} has no utterance of {_shown(missing)} ({len(missing)} of {len(names)}"
-                    f" classes). Fetch the corpus again, or allow it: {ALLOW}: true, or a list of such classes."
-                )
-    return corpus
-
-
-def _allowed(given: bool | Sequence[str], known: set[str]) -> set[str]:
-    given = {"true": True, "false": False}.get(str(given).lower(), given)  # `-o` knows True only
-    if isinstance(given, bool):
-        return known if given else set()
-    if not isinstance(given, (list, tuple)) or not all(isinstance(name, str) for name in given):
-        raise InputError(f"{ALLOW}: expected true, false or a list of classes, but got {given!r}.")
-    for name in given:
-        if name not in known:
-            raise unknown_name(f"class in {ALLOW}:", name, sorted(known))
-    return set(given)
-
-
-def _shown(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def describe(corpus: Corpus) -> str:

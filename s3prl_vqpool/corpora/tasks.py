@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from .base import Corpus
 
 #: Keys of `datarc` that say how a corpus is read. All other keys say which corpus it is.
-READING = ("batch_size", "train_batch_size", "eval_batch_size", "num_workers", "pre_load", "max_timestep")
+READING = (
+    *("batch_size", "train_batch_size", "eval_batch_size", "num_workers", "pre_load", "max_timestep"),
+    "allow_missing_classes",
+)
 
 
 @dataclass(frozen=True)
@@ -122,13 +125,20 @@ class Task:
         """The corpus that ``datarc`` names, divided by ``fold`` (None: by `Task.fold`).
 
         Raises:
-            InputError: a place that is missing, an unknown fold, or a corpus that is not as it should be.
+            InputError: a place that is missing, an unknown fold, a corpus that is not as it should be, a class without
+                utterances (unless ``datarc.allow_missing_classes`` allows it), or a name that a prediction file cannot
+                hold.
         """
         for place in self.places:
             if not place.optional and datarc.get(place.key) is None:
                 key = f"config.downstream_expert.datarc.{place.key}"
                 raise InputError(f"{key}: {self.downstream} needs this path, give -o {key}=PATH.")
-        return pkgutil.resolve_name(self.loader)(datarc, self.fold(datarc) if fold is None else fold)
+        from . import checks
+
+        corpus = pkgutil.resolve_name(self.loader)(datarc, self.fold(datarc) if fold is None else fold)
+        checks.require_classes(corpus, datarc.get("allow_missing_classes", False))
+        checks.require_names(corpus, self.separator, self.slots)
+        return corpus
 
     def divisions(self, datarc: Mapping[str, Any]) -> Iterator[tuple[str, Corpus]]:
         """(fold, corpus) of every fold; of a task without folds one, named ""."""

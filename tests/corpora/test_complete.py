@@ -20,13 +20,14 @@ from corpus_folders import (
 )
 
 from s3prl_vqpool.codes import kmeans_fit
-from s3prl_vqpool.corpora import Corpus, Utterance
-from s3prl_vqpool.corpora.base import complete
+from s3prl_vqpool.corpora import Corpus, Utterance, tasks
+from s3prl_vqpool.corpora.checks import require_classes, require_names
 from s3prl_vqpool.corpora.fluent_commands import fluent_commands
 from s3prl_vqpool.corpora.iemocap import iemocap
 from s3prl_vqpool.corpora.speech_commands import speech_commands
 from s3prl_vqpool.corpora.voxceleb1 import voxceleb1
 from s3prl_vqpool.errors import InputError
+from s3prl_vqpool.runner.config import datarc_of, default_datarc
 
 WAY_OUT = (
     " Fetch the corpus again, or allow it: datarc.allow_missing_classes: true, or a list of such classes."
@@ -46,9 +47,9 @@ def corpus(**splits: list[tuple[int, int]]) -> Corpus:
 ALL = [(0, 0), (1, 1), (2, 0)]
 
 
-def test_a_corpus_with_every_class_in_every_split_is_complete() -> None:
+def test_a_corpus_with_every_class_in_every_split_is_require_classes() -> None:
     whole = corpus(train=ALL, dev=ALL, test=ALL)
-    assert complete(whole) is whole
+    require_classes(whole)
 
 
 @pytest.mark.parametrize("split", ["train", "dev", "test"])
@@ -63,21 +64,21 @@ def test_a_corpus_with_every_class_in_every_split_is_complete() -> None:
 def test_a_class_without_utterances_is_refused(split: str, labels: list[tuple[int, int]], said: str) -> None:
     part = corpus(**{**dict.fromkeys(("train", "dev", "test"), ALL), split: labels})
     with refused(f"hand-made: {split} has no utterance of {said} classes).", WAY_OUT):
-        complete(part)
-    assert complete(part, True) is part
-    assert complete(part, ["b", "c", "y"]) is part
-    assert complete(part, "True") is part
+        require_classes(part)
+    require_classes(part, True)
+    require_classes(part, ["b", "c", "y"])
+    require_classes(part, "True")
 
 
 def test_the_classes_that_may_be_missing_are_names_of_classes() -> None:
     part = corpus(train=ALL, dev=ALL, test=[(0, 0)])
     with refused("hand-made: test has no utterance of c (1 of 3 classes).", WAY_OUT):
-        complete(part, ["b", "y"])
+        require_classes(part, ["b", "y"])
     with pytest.raises(InputError, match=r"Unknown class in datarc\.allow_missing_classes: 'd'"):
-        complete(part, ["d"])
+        require_classes(part, ["d"])
     for wrong in ("b", 3, [3]):
         with pytest.raises(InputError, match="expected true, false or a list of classes, but got"):
-            complete(part, wrong)
+            require_classes(part, wrong)
 
 
 def test_an_utterance_in_two_splits_is_refused_but_windows_of_one_file_are_not() -> None:
@@ -98,16 +99,16 @@ def test_speech_commands_without_a_word_is_refused(
     root, test = (
         Path(shutil.copytree(path, tmp_path / Path(path).name)) for path in synthetic["ks"].values()
     )
-    complete(speech_commands(root, test))
+    require_classes(speech_commands(root, test))
     shutil.rmtree(root / "stop")
     with refused("speech_commands: train has no utterance of stop (1 of 12 classes).", WAY_OUT):
-        complete(speech_commands(root, test))
+        require_classes(speech_commands(root, test))
     for folder in test.iterdir():
         if folder.is_dir() and not folder.name.startswith("_"):
             shutil.rmtree(folder)
     named = "speech_commands: test has no utterance of yes, no, up, down, left, ... (9 of 12 classes)."
     with refused(named, WAY_OUT):
-        complete(speech_commands(root, test), ["stop"])
+        require_classes(speech_commands(root, test), ["stop"])
 
 
 def test_iemocap_without_a_session_or_its_audio_is_refused(tmp_path: Path) -> None:
@@ -189,3 +190,58 @@ def test_names_in_capitals_are_audio(tmp_path: Path) -> None:
         for split, utterances in old.splits.items():
             expected = [re.sub(r"\.wav\b", ".WAV", u.id) for u in utterances]
             assert [u.id for u in new.splits[split]] == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "separator", "said"),
+    [
+        ("a b", " ", r"holds ' ', which separates"),
+        ("a\tb", " ", r"holds ' ', which separates"),
+        (" a", " ", r"holds ' ', which separates"),
+        ("a,b", ",", r"holds ',', which separates"),
+        ("a\nb", ",", "has a line break"),
+        ("a\u2028b", ",", "has a line break"),
+        ("a\udcff", " ", "is not UTF-8"),
+    ],
+)
+def test_a_name_that_a_prediction_file_cannot_hold_is_refused(name: str, separator: str, said: str) -> None:
+    made = corpus(train=ALL, dev=ALL, test=ALL)
+    require_names(made, separator, 1)
+    made.splits["test"][2] = replace(made.splits["test"][2], id=name)
+    with pytest.raises(InputError, match=rf"^test2\.wav: its name .*{said}"):
+        require_names(made, separator, 1)
+
+
+def test_a_class_may_hold_a_space_where_it_ends_the_line() -> None:
+    splits = corpus(train=ALL, dev=ALL, test=ALL).splits
+    spaced = Corpus("own", splits, (("a", "very happy", "c"), ("x", "y")))
+    require_names(spaced, " ", 1)
+    with pytest.raises(InputError, match="own: the class 'very happy' holds ' '"):
+        require_names(spaced, " ", 2)
+
+
+def test_every_task_refuses_names_and_missing_classes(
+    synthetic: dict[str, dict[str, str]], tmp_path: Path
+) -> None:
+    """By `Task.load`, which everything goes through."""
+    root = Path(shutil.copytree(synthetic["ks"]["speech_commands_root"], tmp_path / "ks"))
+    datarc = {**synthetic["ks"], "speech_commands_root": str(root)}
+    task = tasks.by_name("ks")
+    task.load(datarc)
+    shutil.rmtree(root / "stop")
+    with pytest.raises(InputError, match=r"no utterance of stop \(1 of 12 classes\)"):
+        task.load(datarc)
+    allowed = {**datarc, "allow_missing_classes": ["stop"]}
+    task.load(allowed)
+    first = next(path for path in (root / "yes").iterdir() if path.suffix == ".wav")
+    first.rename(first.with_name(f"a {first.name}"))
+    with pytest.raises(InputError, match=r"its name holds ' ', which separates"):
+        task.load(allowed)
+
+
+@pytest.mark.parametrize("task", [task.name for task in tasks.registered()])
+def test_every_task_knows_the_option(task: str, synthetic: dict[str, dict[str, str]]) -> None:
+    downstream = tasks.by_name(task).downstream
+    assert default_datarc(downstream)["allow_missing_classes"] is False
+    if task in synthetic:
+        tasks.by_name(task).load(datarc_of(downstream, {**default_datarc(downstream), **synthetic[task]}))
