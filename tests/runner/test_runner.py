@@ -24,7 +24,6 @@ import yaml
 
 import s3prl_vqpool  # noqa: F401  (makes s3prl importable)
 from s3prl_vqpool import checkpoints as files
-from s3prl_vqpool.files import alone
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = ("ks", "sid", "ic", "er")
@@ -407,22 +406,3 @@ def test_torchrun_without_cuda_is_one_line(run: Any, tmp_path: Path) -> None:
     assert run(*argv, "--local-rank", "1").error == message
     assert run(*argv, "--local_rank=1").error == message
     assert not (tmp_path / "cwd" / "result").exists()
-
-
-def test_a_second_run_in_a_folder_is_refused(
-    train: Any, run: Any, elsewhere: Any, options: Any, synthetic: dict, tmp_path: Path
-) -> None:
-    expdir = train("ks")
-    first = elsewhere(lambda: alone(expdir))
-    before = {path: path.stat().st_mtime_ns for path in expdir.iterdir()}
-    anew = ["-u", "mfcc_vq", "-d", "vqpool_ks", *options(synthetic["ks"])]
-    for argv in (
-        ["-m", "train", "-e", expdir],
-        ["-m", "train", "-a", "-p", expdir, *anew],
-        ["-m", "evaluate", "-e", expdir / "dev-best.ckpt"],
-    ):
-        assert run(*argv).error.startswith(f"{expdir}: process {first.pid} on ")
-        assert {path: path.stat().st_mtime_ns for path in expdir.iterdir()} == before
-    other = tmp_path / "other"
-    run("-m", "evaluate", "-e", expdir / "dev-best.ckpt", "-o", f"args.expdir={other}").ok()
-    assert (other / "test_predict.txt").is_file()
