@@ -1,4 +1,4 @@
-"""The one error that a user sees: a single line that names the value and the way out; and who prints it.
+"""The one error that users see: a single line that names the value and the way out; and the code that prints it.
 
 `run_command` is around both `vqpool` and `run_downstream.py`. It alone handles what the system refuses (a full disk,
 missing permissions) and signals.
@@ -28,11 +28,11 @@ class InputError(ValueError):
 
 
 class DamagedCheckpoint(InputError):
-    """A file that is not, or not wholly, what `torch.save` wrote."""
+    """A file that `torch.save` did not write, or that is damaged."""
 
 
 class UnreadableFile(InputError):
-    """A file that may well be whole, but that the system does not let us read."""
+    """A file that the system does not let us read; it may be undamaged."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -105,13 +105,13 @@ def run_command(work: Callable[[], int], where: Callable[[], str], reader_left: 
         line, code = one_line(found), 2 if isinstance(found, InputError) else 1
     print(
         f"error: {line}", file=sys.stderr
-    )  # here, with the traceback gone, progress bars have had their last word
+    )  # here the traceback is gone, so progress bars have printed their last line
     return code
 
 
 @contextmanager
 def _others_quiet() -> Iterator[None]:
-    """While entered, warnings that are for the developers of other libraries are not shown, unless -W asks."""
+    """Inside this context, warnings for the developers of other libraries are hidden, unless -W is given."""
     with warnings.catch_warnings():
         if not sys.warnoptions:
             for category in (FutureWarning, DeprecationWarning, PendingDeprecationWarning):

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, one writer at a time, hashes; tensors, JSON and YAML that anybody wrote."""
+"""Files that are whole or absent, one writer at a time, hashes; readers of tensors, JSON and YAML from any source."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Busy(InputError):
 
 @contextmanager
 def whole(path: str | Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` to write to, renamed to it at the end, removed where that is not reached.
+    """A temporary name beside ``path`` to write to. It is renamed at the end, or removed after an error.
 
     Raises:
         OSError: what the system refuses, whatever error the writer makes of it; its ``filename`` is ``path``.
@@ -45,7 +45,7 @@ def whole(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())  # safetensors lets nobody but the owner read what it writes
+        temporary.chmod(0o666 & ~_umask())  # safetensors makes its files readable by the owner only
         os.replace(temporary, path)
     except Exception as error:
         named = in_file(error, str(path))
@@ -63,7 +63,7 @@ def _umask() -> int:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """A text file, UTF-8, whole or not at all."""
+    """Write a text file in UTF-8, whole or not at all."""
     with whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""Corpora: utterances per split, how they are read, and the tasks that they serve (`tasks`).
+"""Corpora: the utterances of each split, how they are read, and the tasks that use them (`tasks`).
 
 The loader of a corpus is in the module of its name: `from s3prl_vqpool.corpora.iemocap import iemocap`.
 """
@@ -14,7 +14,7 @@ __all__ = ["Corpus", "Utterance", "UtteranceDataset", "collate", "describe"]
 
 
 def __getattr__(name: str) -> Any:
-    """A name of `base`, which imports torch, when it is first used: `tasks` needs no torch."""
+    """Import a name of `base` when it is first used. `base` imports torch; `tasks` needs no torch."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from . import base

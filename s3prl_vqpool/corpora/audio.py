@@ -1,7 +1,7 @@
 """Reading audio as 16 kHz mono float32, with one-line errors.
 
-Takes the place of ``torchaudio.load`` and of ``torchaudio.sox_effects`` in S3PRL's datasets. What counts is
-what decoding gives: samples are read in blocks until there are no more, whatever a header promises.
+Replaces ``torchaudio.load`` and ``torchaudio.sox_effects`` in S3PRL's datasets. Samples are read in blocks until
+decoding ends. The length that a header promises is not trusted.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def length(path: str | Path) -> int:
 
 
 class _Forward(soundfile.SoundFile):
-    """soundfile seeks after each block that it reads, which fails where libsndfile does not know the length."""
+    """soundfile seeks after each block that it reads. This fails if libsndfile does not know the length."""
 
     def seekable(self) -> bool:
         return False
@@ -139,7 +139,7 @@ class _Opened:
             return start
         try:
             self.file.seek(min(start, self.promised))
-        except soundfile.LibsndfileError:  # some codecs cannot
+        except soundfile.LibsndfileError:  # some codecs cannot seek
             return start
         return start - min(start, self.promised)
 

@@ -1,4 +1,4 @@
-"""What the four corpora share: utterances, splits, and reading them."""
+"""What all corpora share: utterances, splits, and reading them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Corpus:
     gain_db: float = 0.0
 
     def __post_init__(self) -> None:
-        """Raises InputError for a split that is empty, and for a file that is whole in two splits."""
+        """Raise InputError for an empty split, or for a file that is in two splits as a whole."""
         split_of: dict[Path, str] = {}
         for split in SPLITS:
             if not self.splits[split]:

@@ -1,4 +1,4 @@
-"""What audio files say about their own size: whether one was cut short, and whether an MP3 knows its length.
+"""What audio files say about their size: whether a file was cut short, and whether an MP3 knows its length.
 
 libsndfile shortens a cut file silently, and takes an estimate for the length of an MP3 without a Xing header.
 """
@@ -50,7 +50,7 @@ _CHUNKS = {
 }
 #: libsndfile refuses these, or fails to decode them, where they were cut.
 _SELF_CHECKED = ("FLAC", "HTK", "MP3")
-#: Formats in which a file that was cut short is told from a whole one.
+#: Formats in which a file that was cut short can be recognised.
 CHECKED = (*_CHUNKS, "AU", "NIST", "OGG", *_SELF_CHECKED)
 
 
@@ -148,7 +148,7 @@ def _positions(data: bytes, *words: bytes) -> Iterator[int]:
 
 
 class WithoutEnd:
-    """An MP3 that seems to be a terabyte longer, for libsndfile.
+    """An MP3 that looks a terabyte longer to libsndfile.
 
     It stops at the number of frames that it estimates from the size of the file; of this one it decodes all.
     """

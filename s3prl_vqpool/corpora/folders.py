@@ -1,4 +1,4 @@
-"""Looking at corpus folders: is it the corpus that was asked for, and which files are there."""
+"""Corpus folders: whether a folder is the expected corpus, and which files it has."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Layout:
     """How a corpus folder is recognised.
 
     Attributes:
-        corpus: what to call it.
+        corpus: its name in messages.
         key: the ``datarc`` entry that it belongs to, and the expert.
         expected: what has to be in it.
         matches: whether a folder looks like it.
@@ -75,7 +75,7 @@ LAYOUTS = (SPEECH_COMMANDS_TEST, SPEECH_COMMANDS, SPEECH_COMMANDS_V2, VOXCELEB1,
 
 
 def corpus_root(root: str | Path, layout: Layout) -> Path:
-    """``root`` as a Path, once it is known to look like the corpus.
+    """Return ``root`` as a Path if it looks like the corpus.
 
     Raises:
         InputError: missing, not a folder, empty, or something else; names the corpus that it looks like
@@ -102,9 +102,9 @@ def _hint(root: Path, layout: Layout) -> str:
 
 
 def hidden(name: str) -> bool:
-    """Whether a file or folder of that name belongs to no corpus.
+    """Whether a file or folder with this name is not part of any corpus.
 
-    Such are ``._x.wav`` and ``__MACOSX``, which macOS leaves behind, and ``.ipynb_checkpoints``.
+    Examples are ``._x.wav`` and ``__MACOSX``, which macOS leaves behind, and ``.ipynb_checkpoints``.
     """
     return name.startswith(".") or name == "__MACOSX"
 
@@ -149,7 +149,7 @@ def read_list(path: str | Path, purpose: str) -> str:
 
 
 class Listing:
-    """Answers ``path in listing`` by listing each folder once: fast for 150,000 files, over a network too."""
+    """Answers ``path in listing``. It lists each folder once, which is fast for 150,000 files, also over a network."""
 
     def __init__(self) -> None:
         self._names: dict[str, frozenset[str]] = {}

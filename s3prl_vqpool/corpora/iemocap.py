@@ -84,7 +84,7 @@ def _parse(root: Path, file: Path) -> tuple[dict[str, int], list[Utterance]]:
         if root / relative not in listing:
             missing.append((f"meta_data[{number}]", root / relative))
     if missing:
-        corpus_root(root, IEMOCAP)  # where it is another corpus, that says more
+        corpus_root(root, IEMOCAP)  # if it is another corpus, this message says more
         raise missing_files(file, missing, len(rows))
     return labels, [Utterance(root / path, (labels[label],), Path(path).stem) for path, label in rows]
 
@@ -104,7 +104,7 @@ def _well_formed(content: Any) -> bool:
 
 
 def _from_evaluation(root: Path, held_out: str) -> tuple[tuple[str, ...], list[Utterance], list[Utterance]]:
-    """What ``IEMOCAP_preprocess.py`` would write, with files in sorted order."""
+    """The lists that ``IEMOCAP_preprocess.py`` writes, with files in sorted order."""
     sessions = {folder.name: folder for folder in subfolders(root)}
     absent = [name for name in _SESSIONS if name not in sessions]
     if absent:

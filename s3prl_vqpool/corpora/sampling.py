@@ -1,4 +1,4 @@
-"""Order and share of the training utterances: seeded by (seed, epoch), split by rank."""
+"""The order of the training utterances, seeded by (seed, epoch), and each rank's share of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def rank_and_world() -> tuple[int, int]:
 
 
 def share(indices: list[int]) -> list[int]:
-    """This rank's part: every world-th index from the rank on, the list wrapped so that all parts are equal."""
+    """This rank's share: every world-th index from the rank on. The list is wrapped so that shares are equal."""
     rank, world = rank_and_world()
     each = -(-len(indices) // world)
     return list(islice(cycle(indices), each * world))[rank::world]
@@ -53,7 +53,7 @@ class TrainingSampler(Sampler[int]):
 
 
 class DistributedSamplerWrapper(Sampler[int]):
-    """Any sampler's indices, shared by rank: catalyst's class of this name, for S3PRL's own experts."""
+    """The indices of any sampler, shared by rank. Replaces catalyst's class of this name for S3PRL's own experts."""
 
     def __init__(self, sampler: Sampler[int]) -> None:
         self.sampler = sampler

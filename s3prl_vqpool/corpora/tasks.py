@@ -1,6 +1,6 @@
-"""The tasks, each told once: corpus, folds, prediction file, official counts, the paper's protocol.
+"""The tasks. Each is described once: corpus, folds, prediction file, official counts, the paper's protocol.
 
-Importing this module loads no torch and no corpus. A further task is one call of `register`, and a folder below
+Importing this module loads neither torch nor a corpus. A new task needs one call of `register` and a folder below
 `downstream/`.
 """
 
@@ -96,7 +96,7 @@ class Task:
         return self.name.upper()
 
     def fold(self, datarc: Mapping[str, Any], variant: str | None = None) -> str:
-        """The fold that is held out for test: of ``datarc``, or ``variant`` (S3PRL's `-v`), or the first; "" without.
+        """The fold held out for test: from ``datarc``, from ``variant`` (S3PRL's `-v`), or the first; "" without folds.
 
         Raises:
             InputError: an unknown fold, `datarc` and ``variant`` that name two, or a ``variant`` where there are no
@@ -118,14 +118,14 @@ class Task:
         return chosen
 
     def stem(self, split: str, fold: str) -> str:
-        """What the names of a split's prediction files begin with."""
+        """The first part of the names of a split's prediction files."""
         return f"{split}_{fold}" if fold else split
 
     def load(self, datarc: Mapping[str, Any], fold: str | None = None) -> Corpus:
         """The corpus that ``datarc`` names, divided by ``fold`` (None: by `Task.fold`).
 
         Raises:
-            InputError: a place that is missing, an unknown fold, a corpus that is not as it should be, a class without
+            InputError: a place that is missing, an unknown fold, an invalid corpus, a class without
                 utterances (unless ``datarc.allow_missing_classes`` allows it), or a name that a prediction file cannot
                 hold.
         """
@@ -154,7 +154,7 @@ class Task:
         }
 
     def corpus_keys(self, datarc: Mapping[str, Any]) -> dict[str, Any]:
-        """What of ``datarc`` says which corpus it is: all but the keys of `READING`, and the fold; paths absolute."""
+        """What says which corpus ``datarc`` names: all keys except those of `READING` and the fold; paths absolute."""
         return {
             key: value
             for key, value in self.absolute(datarc).items()
@@ -166,7 +166,7 @@ _tasks: dict[str, Task] = {}
 
 
 def register(task: Task) -> Task:
-    """Make ``task`` known to all commands; InputError where its name or downstream is taken."""
+    """Make ``task`` known to all commands; InputError if its name or downstream is taken."""
     for other in _tasks.values():
         if task.name == other.name or task.downstream == other.downstream:
             raise InputError(
@@ -182,14 +182,14 @@ def registered() -> list[Task]:
 
 
 def by_name(name: str) -> Task:
-    """The task of that name; InputError with close matches where there is none."""
+    """The task of that name; InputError with close matches if there is none."""
     if name not in _tasks:
         raise unknown_name("task", name, _tasks)
     return _tasks[name]
 
 
 def by_downstream(downstream: str) -> Task:
-    """The task of a downstream; InputError with close matches where there is none."""
+    """The task of a downstream; InputError with close matches if there is none."""
     known = {task.downstream: task for task in _tasks.values()}
     if downstream not in known:
         raise unknown_name("downstream of a task:", downstream, known)

@@ -1,10 +1,10 @@
-"""S3PRL 0.4.18 on current releases: one small shim per breakage, applied only where it is needed.
+"""Makes S3PRL 0.4.18 run on current releases: one small shim for each incompatibility, applied only if it is needed.
 
-A shim changes what S3PRL's modules get when they import something, and what nobody else gets: they run with an
-``__import__`` of their own (`prepare`), which hands out the stand-ins in `seen`. The one exception is
-torchaudio's compiled extension: where torchaudio cannot be imported at all, the whole process gets one without it.
-A stack on which S3PRL works by itself (torch 2.5, torchaudio 2.5, huggingface_hub 0.25, say) comes out as it
-went in. `vqpool doctor` prints what was applied.
+A shim changes what S3PRL's modules get when they import something. Other code is not affected: S3PRL's modules run
+with an ``__import__`` of their own (`prepare`), which hands out the replacements in `seen`. There is one exception: if
+torchaudio cannot be imported at all, the whole process gets torchaudio without its compiled extension. If S3PRL works
+by itself (for instance with torch 2.5, torchaudio 2.5 and huggingface_hub 0.25), nothing changes. `vqpool doctor`
+prints what was applied.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RUNNER = "s3prl.downstream.runner"
 
 @dataclass(frozen=True)
 class Shim:
-    """One repair: what it mends, since which release, the test whether this machine needs it, the repair."""
+    """One repair: what it repairs, since which release, a test whether it is needed here, and the repair itself."""
 
     name: str
     since: str
@@ -39,7 +39,7 @@ class Shim:
 
 SHIMS: list[Shim] = []
 applied: list[Shim] = []
-#: By name: the modules that S3PRL's modules get in place of what others get.
+#: Replacements by name: the modules that only S3PRL's modules get.
 seen: dict[str, ModuleType] = {}
 
 
@@ -62,7 +62,7 @@ def apply() -> list[Shim]:
 
 # ---------------------------------------------------------------------------------- what S3PRL's modules see
 class Overlay(ModuleType):
-    """A module seen through a few replaced names."""
+    """A module with a few names replaced."""
 
     def __init__(self, module: ModuleType, **replaced: Any) -> None:
         super().__init__(module.__name__)
@@ -73,7 +73,7 @@ class Overlay(ModuleType):
 
 
 def show(name: str, **members: Any) -> None:
-    """S3PRL sees the module ``name`` with ``members``, over those that it has, if there is such a module."""
+    """Let S3PRL see the module ``name`` with ``members`` added to its own, if there is such a module."""
     if name not in seen:
         real = _installed(name)
         seen[name] = Overlay(importlib.import_module(name)) if real else ModuleType(name, "Stand-in")
@@ -98,7 +98,7 @@ def _import(
     fromlist: Sequence[str] | None = (),
     level: int = 0,
 ) -> ModuleType:
-    """`__import__` as S3PRL's modules have it."""
+    """The `__import__` of S3PRL's modules."""
     if level == 0 and name in seen:
         wanted = name if fromlist else name.partition(".")[0]
         return seen[wanted]
@@ -107,7 +107,7 @@ def _import(
 
 
 def mend(module: ModuleType) -> None:
-    """Give a module of S3PRL that ran before the shims were applied the stand-ins for what it has imported."""
+    """Replace what a module of S3PRL has imported before the shims were applied."""
     instead = dict(_replaced())
     for name, value in list(vars(module).items()):
         if id(value) in instead:
@@ -115,7 +115,7 @@ def mend(module: ModuleType) -> None:
 
 
 def _replaced() -> Iterator[tuple[int, Any]]:
-    """The id of each original, which lives as long as its module does, and its stand-in."""
+    """The id of each original (which lives as long as its module) and its replacement."""
     for overlay in seen.values():
         original = vars(overlay).get("_module")
         if original is not None:
@@ -150,7 +150,7 @@ def _torchaudio_extension_fails() -> bool:
 )
 def _without_torchaudio_extension() -> None:
     def unavailable(*_: Any, **__: Any) -> NoReturn:
-        raise RuntimeError("torchaudio's compiled extension does not load beside this build of torch")
+        raise RuntimeError("torchaudio's compiled extension does not load with this build of torch")
 
     name = "torchaudio._extension"
     stand_in = ModuleType(name, f"Stand-in made by {__name__}")
@@ -289,8 +289,8 @@ def _checkpoint_allowlist() -> None:
 def mend_runner(runner: ModuleType) -> None:
     """Repair what S3PRL's runner does with torch on every stack.
 
-    It renames checkpoints where it would write in place (a kill leaves half a file), enters no CUDA device where
-    `--device cpu` is given beside one, and calls the present names of mixed precision in place of deprecated ones.
+    Checkpoints are written under a temporary name and renamed (S3PRL writes in place, so a kill leaves half a file).
+    With `--device cpu` no CUDA device is entered. Mixed precision uses the present names instead of deprecated ones.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""The YAML config of an experiment, as S3PRL has it: found, read, overridden, and its sections checked."""
+"""The YAML config of an experiment in S3PRL's form: finds, reads and overrides it, and checks its sections."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _EXPONENT = re.compile(r"[-+]?\d+\.?\d*[eE][-+]?\d+")
 
 
 def find(downstream: str, given: str | None) -> Path:
-    """The config of a downstream: ``given`` (`-c`), or its default; it can be read and has the runner's sections.
+    """The path of a downstream's config, ``given`` (`-c`) or the default, after a check of its sections.
 
     Raises:
         InputError: no such file, not YAML, or a section is missing.
@@ -45,7 +45,7 @@ def find(downstream: str, given: str | None) -> Path:
     sections = content if isinstance(content, dict) else {}
     missing = [key for key in ("runner", "optimizer", "downstream_expert") if key not in sections]
     if missing:
-        raise InputError(f"{path}: not a config for this runner, it has no {', '.join(missing)}.")
+        raise InputError(f"{path}: not a config for this runner: it has no {', '.join(missing)}.")
     return path
 
 
@@ -83,7 +83,7 @@ def read(
     for option in override.split(",,") if override else ():
         check_override(option.strip())
         if not option.strip().startswith("config."):
-            raise InputError(f"-o {option!r}: only config.SECTION.KEY=VALUE means something here.")
+            raise InputError(f"-o {option!r}: only config.SECTION.KEY=VALUE can be used here.")
         apply(option, config)
     if datarc is not None:
         _agree(by_downstream(downstream), config, datarc)
@@ -91,7 +91,7 @@ def read(
 
 
 def with_numbers(values: Any) -> Any:
-    """A config in which ``1e-4``, which YAML takes for text, is a number; `datarc`, with its names, stays as it is."""
+    """A config in which ``1e-4`` is a number (YAML reads it as text). `datarc`, which holds names, is not changed."""
     if isinstance(values, dict):
         return {key: each if key == "datarc" else with_numbers(each) for key, each in values.items()}
     if isinstance(values, list):
@@ -122,14 +122,14 @@ def _without_reading(datarc: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def apply(option: str, config: dict[str, Any]) -> None:
-    """Set in ``config`` what a checked ``config.SECTION.KEY=VALUE`` says; InputError below what is no section."""
+    """Apply a checked ``config.SECTION.KEY=VALUE`` to ``config``; InputError if SECTION is not a section."""
     name, value = (part.strip() for part in option.split("="))
     _, *sections, last = name.split(".")
     section = config
     for each in sections:
         section = section.setdefault(each, {})
         if not isinstance(section, dict):
-            raise InputError(f"-o {option!r}: {each} is no section of the config.")
+            raise InputError(f"-o {option!r}: {each} is not a section of the config.")
     section[last] = _value(value)
 
 
@@ -141,7 +141,7 @@ def _value(text: str) -> Any:
 
 
 class Section(dict[str, Any]):
-    """A section of the config; a missing key is an InputError, and so is one that is not ``known``."""
+    """A section of the config. A missing key raises InputError, and so does a key that is not ``known``."""
 
     def __init__(self, name: str, values: dict[str, Any], known: Sequence[str] | None = None) -> None:
         if not isinstance(values, dict):
@@ -201,7 +201,7 @@ def runner_section(config: dict[str, Any]) -> Section:
 
 
 def modelrc_of(config: dict[str, Any]) -> Section:
-    """The section of the head; InputError where there is none."""
+    """The section of the head; InputError if there is none."""
     expert = Section("config.downstream_expert", config["downstream_expert"])
     return Section("config.downstream_expert.modelrc", expert["modelrc"])
 
@@ -212,7 +212,7 @@ def rate_of(config: dict[str, Any]) -> float:
 
 
 def positive(name: str, value: Any, infinite: bool = False) -> float:
-    """``value`` as it is; InputError, which names its place, unless it is a number above 0, and not infinite."""
+    """Return ``value`` if it is a finite number above 0; InputError, which names its place, otherwise."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not value > 0 or (value == math.inf and not infinite):
         raise InputError(f"{name}: expected a number above 0, but got {value!r}.")
@@ -220,7 +220,7 @@ def positive(name: str, value: Any, infinite: bool = False) -> float:
 
 
 def seeded(option: str, seed: int) -> int:
-    """``seed`` as it is; InputError unless S3PRL's runner, which gives it to numpy, would take it."""
+    """Return ``seed`` if S3PRL's runner can use it (it passes it to numpy); InputError otherwise."""
     if not 0 <= seed < 2**32:
         raise InputError(f"{option} {seed}: expected a whole number from 0 to {2**32 - 1}.")
     return seed

@@ -27,7 +27,7 @@ MODELRC = ("projector_dim", "pooling", "pooling_options", "pooling_statistics")
 
 
 class UtteranceExpert(SuperbHead):
-    """An utterance classification expert for S3PRL's runner; a task's expert says what is particular to it.
+    """An utterance classification expert for S3PRL's runner. Each task's expert adds what is specific to the task.
 
     Interface, log lines, prediction files, config keys and parameter names are those of S3PRL's own experts
     (s3prl/downstream/{speech_commands,voxceleb1,fluent_commands,emotion}/expert.py). Different on purpose: the
@@ -48,13 +48,13 @@ class UtteranceExpert(SuperbHead):
 
     Raises:
         InputError: a key of `datarc` or `modelrc` that is missing or unknown, an unknown pooling or fold, `-v` and
-            `datarc` that name two folds, a corpus that is not as it should be, or one with other classes than the
+            `datarc` that name two folds, a corpus that is not complete or not valid, or one with other classes than the
             checkpoint's.
     """
 
     best_score: Tensor
 
-    #: What is particular to the task as data: corpus, folds, prediction files.
+    #: Data of the task: corpus, folds, prediction files.
     task: Task
     #: Name of the loss in TensorBoard, as S3PRL's expert has it.
     loss_name = "loss"
@@ -62,7 +62,7 @@ class UtteranceExpert(SuperbHead):
     predicted_splits: tuple[str, ...] = ("dev", "test")
     #: Whether an incomplete last training batch is left out.
     drop_last = False
-    #: Gain in dB that audio is read with; that of the corpus.
+    #: The corpus's gain in dB, applied when audio is read.
     gain_db = 0.0
 
     def __init__(
@@ -98,7 +98,7 @@ class UtteranceExpert(SuperbHead):
         self._datasets: dict[str, UtteranceDataset] = {}
         self.register_buffer("best_score", torch.zeros(1))
 
-    # ------------------------------------------------------------------------------ particular to a task
+    # ------------------------------------------------------------------------------ specific to a task
     def batch_size(self, split: str) -> int:
         """Utterances per batch of a split, from `datarc`."""
         return self.datarc.whole("train_batch_size" if split == "train" else "eval_batch_size")
@@ -210,9 +210,9 @@ class UtteranceExpert(SuperbHead):
             print(self.prediction_line(filename, names))
 
     def prepare(self, upstream: nn.Module, featurizer: nn.Module) -> None:
-        """Before step 1: give the pooling its training statistics, if it needs any and has none yet.
+        """Give the pooling its training statistics before step 1, if it needs them and has none yet.
 
-        They come from `modelrc.pooling_statistics` or, left out, from one pass over the training set, which is
+        They come from `modelrc.pooling_statistics` or, if it is left out, from one pass over the training set, which is
         stored in the experiment folder. From then on they are part of every checkpoint.
         """
         if self.lacks_statistics:

@@ -15,7 +15,7 @@ from .config import Section
 
 
 class Pooled(nn.Module):
-    """Pooling, and a linear layer to the classes; by itself the paper's head (arXiv 2304.03940, section 4).
+    """Pooling and a linear layer to the classes. Used alone, it is the paper's head (arXiv 2304.03940, section 4).
 
     Parameter names are those of S3PRL's `UtteranceLevel` (s3prl/downstream/model.py), so that its checkpoints
     with mean pooling load here.

@@ -1,8 +1,8 @@
-"""Takes part in the import of S3PRL: repairs what its modules see, and registers this package when it is there.
+"""Takes part in the import of S3PRL: repairs what its modules see, and registers this package with it.
 
-`install` puts finders of ours in front of S3PRL's own folders, and of no others: Python asks them for the modules
-of S3PRL only (`sys.path_importer_cache` has one finder per folder). So importing this package costs next to
-nothing, `sys.meta_path` stays as it is, and nobody who does not import S3PRL meets anything of this.
+`install` sets our own finders for S3PRL's folders only (`sys.path_importer_cache` has one finder for each folder), so
+Python asks them for the modules of S3PRL only. Importing this package costs almost nothing, `sys.meta_path` does not
+change, and code that does not import S3PRL is not affected.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PLACES = ("s3prl.upstream", "s3prl.downstream", "s3prl.hub")
 
 
 class Finder(FileFinder):
-    """Finds the modules in one of S3PRL's folders, and passes itself on to the folders below."""
+    """Finds the modules in one of S3PRL's folders, and sets a finder for each folder below."""
 
     def __init__(self, folder: str) -> None:
         super().__init__(folder, (Loader, SOURCE_SUFFIXES))
@@ -52,9 +52,9 @@ class Loader(SourceFileLoader):
 
 
 def install() -> None:
-    """Prepare the import of S3PRL, or, where it has been imported before, register at once.
+    """Prepare the import of S3PRL. If it has been imported before, register at once.
 
-    Where that fails, a warning of one line says so; what needs no S3PRL works all the same.
+    If that fails, a warning of one line says so. Code that needs no S3PRL works anyway.
     """
     spec = importlib.util.find_spec(PACKAGE)
     folders = [folder for folder in (spec and spec.submodule_search_locations) or () if os.path.isdir(folder)]
@@ -87,7 +87,7 @@ def _catch_up(present: list[ModuleType]) -> None:
 
 
 def finish(module: ModuleType) -> None:
-    """What is to be done once ``module`` of S3PRL has run: the runner's repairs, or registration."""
+    """Do what is needed after ``module`` of S3PRL has run: the runner's repairs, or registration."""
     from . import compat, plugin
 
     if module.__name__ == compat.RUNNER:
@@ -99,7 +99,7 @@ def finish(module: ModuleType) -> None:
 
 @contextmanager
 def _in_one_line(what: str) -> Iterator[None]:
-    """A failure inside becomes an ImportError that says ``what`` failed, and why, in one line."""
+    """Turn a failure inside into an ImportError of one line that says ``what`` failed, and why."""
     try:
         yield
     except (ImportError, OSError, InputError) as error:

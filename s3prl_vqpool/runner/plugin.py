@@ -12,7 +12,7 @@ from ..errors import unknown_name
 from . import hook
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-#: Of S3PRL's packages that get a folder of ours: which.
+#: S3PRL's packages that get one of our folders, and which folder.
 _FOLDERS = {"s3prl.upstream": "upstream_expert", "s3prl.downstream": "downstream"}
 _upstreams: dict[str, Callable] = {}
 
@@ -34,7 +34,7 @@ def register() -> None:
 
 
 def add_to(module: ModuleType) -> None:
-    """Add to one of S3PRL's modules, `hook.PLACES`, what this project has for it; again changes nothing.
+    """Add this project's names to one of S3PRL's modules (`hook.PLACES`). A second call changes nothing.
 
     `s3prl.upstream` and `s3prl.downstream` get our folders on their ``__path__``, so the experts there are
     ordinary modules of S3PRL's tree; every public function of a ``hubconf.py`` becomes a name of `s3prl.hub`.
@@ -89,7 +89,7 @@ def expert_of(downstream: str) -> Callable[..., Any]:
 
 
 def entry_of(manifest: Mapping[str, Any]) -> Callable[..., Any]:
-    """What makes the upstream that a manifest names; InputError where there is none of that name."""
+    """The function that makes the upstream named in a manifest; InputError if there is none of that name."""
     known = upstreams()
     if manifest["upstream"] not in known:
         raise unknown_name("upstream with codes", manifest["upstream"], known)

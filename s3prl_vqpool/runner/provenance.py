@@ -1,6 +1,6 @@
-"""Which checkpoint a prediction file came from: written by the experts, demanded by `vqpool submit`.
+"""Records which checkpoint a prediction file comes from. The experts write it; `vqpool submit` requires it.
 
-S3PRL evaluates test while training too, into the same files, and nothing in them tells which is which.
+S3PRL also evaluates test during training, and writes the same files. Nothing in the files tells the two apart.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def origin(mode: str, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def describe(start: dict[str, Any], step: int, split: str, datarc: dict[str, Any], predictions: Path) -> str:
-    """JSON to lie beside ``predictions``, which are written already.
+    """The record for ``predictions`` (which are already written), as JSON.
 
     Args:
         start: as `origin` gives it.
@@ -62,7 +62,7 @@ def path_of(predictions: Path) -> Path:
 
 
 def verify(predictions: Path, content: bytes, downstream: str, command: str) -> dict[str, Any]:
-    """The record beside ``predictions``, once it says that they are dev-best.ckpt's of `-m evaluate`.
+    """Return the record of ``predictions`` if it says that `-m evaluate` made them from dev-best.ckpt.
 
     Args:
         content: what ``predictions`` holds.
@@ -99,7 +99,7 @@ def verify(predictions: Path, content: bytes, downstream: str, command: str) -> 
 
 
 def command(expdir: Path, args: argparse.Namespace, downstream: str, datarc: Mapping[str, Any]) -> str:
-    """What makes the test predictions of an experiment.
+    """The command that makes the test predictions of an experiment.
 
     Our experts also evaluate the mean-pooling heads of S3PRL's own; those checkpoints have another config, so
     the command for them repeats what it says.

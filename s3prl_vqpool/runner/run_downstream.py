@@ -1,8 +1,8 @@
-"""S3PRL's runner with this project's upstreams and downstreams: checks the command line, then S3PRL's main().
+"""S3PRL's runner with this project's upstreams and downstreams: checks the command line, then calls S3PRL's main().
 
-Every option is S3PRL's own and means what it means there. What is added: default configs are found from any
-directory, the device is the CPU where there is no CUDA, torchrun's LOCAL_RANK becomes --local_rank (s3prl#479),
-and a mistake is one line and exit code 2 instead of a traceback.
+Every option is S3PRL's own and has the same meaning. Four things are added: default configs are found from any
+directory; the device is the CPU if there is no CUDA; torchrun's LOCAL_RANK becomes --local_rank (s3prl#479); and a
+mistake gives one line and exit code 2 instead of a traceback.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _run(argv: list[str]) -> int:
 
 
 def _where(argv: list[str]) -> str:
-    """How to go on after a signal; without S3PRL's parser, which may not be there yet."""
+    """How to continue after a signal. It does not use S3PRL's parser, which may not be loaded yet."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for short, long in (("-m", "--mode"), ("-n", "--expname"), ("-p", "--expdir"), ("-e", "--past_exp")):
         parser.add_argument(short, long)

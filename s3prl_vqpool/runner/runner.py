@@ -1,4 +1,4 @@
-"""S3PRL's runner: the config checked, training statistics before step 1, and several processes that end."""
+"""S3PRL's runner, with checks of the config, training statistics before step 1, and an end for several processes."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class _Trained(Exception):
 class Runner(s3prl_runner.Runner):
     """`s3prl.downstream.runner.Runner`; its training, evaluation and inference are S3PRL's.
 
-    With several processes, S3PRL counts steps in the first one only, so the others would train on until they
-    fail for want of the first; here they stop after the last step. Evaluation, which the first one does alone,
-    goes past DistributedDataParallel, so that it asks nothing of the others.
+    With several processes, S3PRL counts steps in the first one only, so the others would continue until they fail
+    because the first has ended. Here they stop after the last step. Only the first process evaluates. It does so
+    without DistributedDataParallel, so that it does not wait for the others.
 
     Raises:
         InputError: a value in the config's runner or optimizer section that S3PRL cannot use, a layer (`-l`)
-            that the upstream has not, or a checkpoint (`-i`, `-e`) of other modules.
+            that the upstream does not have, or a checkpoint (`-i`, `-e`) of other modules.
     """
 
     def __init__(self, args: argparse.Namespace, config: dict[str, Any]) -> None:
@@ -101,7 +101,9 @@ class Runner(s3prl_runner.Runner):
         except InputError:
             raise
         except (NameError, AttributeError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"config.optimizer {self.config['optimizer']} is of no use: {error}.") from error
+            raise InputError(
+                f"config.optimizer {self.config['optimizer']} cannot be used: {error}."
+            ) from error
         if not is_leader_process():
             self._stop_after_last_step(optimizer)
         return optimizer

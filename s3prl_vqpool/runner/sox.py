@@ -1,4 +1,4 @@
-"""What S3PRL uses of torchaudio's audio reading and of sox's effects, by soundfile and soxr."""
+"""The parts of torchaudio's audio reading and of sox's effects that S3PRL uses, by soundfile and soxr."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def apply_effects_tensor(
 ) -> tuple[torch.Tensor, int]:
     """sox's `channels 1`, `rate R` and `gain dB` on float32 [channels, samples]; other effects are refused.
 
-    sox computes with integers, so what goes beyond full scale is clipped after each effect.
+    sox computes with integers, so samples beyond full scale are clipped after each effect.
     """
     import soxr
 

@@ -1,4 +1,4 @@
-"""Training statistics of a pooling: one pass over the training set, or a file; and whose they are."""
+"""Training statistics of a pooling, from one pass over the training set or from a file; and what they belong to."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _kind(method: Method) -> str:
 
 
 def _selected(featurizer: nn.Module) -> dict[str, object]:
-    """What the vectors of S3PRL's Featurizer depend on beside the upstream: `-s`, `-l`, normalisation."""
+    """What the vectors of S3PRL's Featurizer depend on besides the upstream: `-s`, `-l`, normalisation."""
     return {
         "selection": featurizer.feature_selection,
         "layer": featurizer.layer_selection,
@@ -94,7 +94,7 @@ def _save(found: Sequence[Statistics], path: Path, identity: dict[str, object]) 
 
 
 def load(method: Method, path: str | Path, expect: dict[str, object]) -> list[Statistics]:
-    """Statistics for ``method`` from a file; InputError where they are another upstream's."""
+    """Statistics for ``method`` from a file; InputError if they belong to another upstream."""
     found: list[Statistics] = []
     if method.needs_counts:
         found.append(Counts.load(path, expect, kind=_kind(method)))
@@ -104,10 +104,10 @@ def load(method: Method, path: str | Path, expect: dict[str, object]) -> list[St
 
 
 def whose(upstream: nn.Module) -> dict[str, object]:
-    """What statistics depend on: the upstream's kind and a hash of its weights."""
+    """What statistics belong to: the upstream's kind and a hash of its weights."""
     if not isinstance(upstream, WithCodes):
         raise InputError(
-            f"{type(upstream).__module__} publishes no codes, so there are no statistics of them: "
+            f"{type(upstream).__module__} publishes no codes, so they cannot be counted: "
             "use an upstream with codes (vqpool list upstreams)."
         )
     return upstream.identity()

@@ -32,7 +32,7 @@ class Predictions:
 
 
 def collect(task: Task, expdir: Path) -> Predictions:
-    """The test predictions of an experiment, once everything about them is as it should be.
+    """The test predictions of an experiment, after all checks.
 
     Raises:
         InputError: not an experiment of this task; no predictions, or not those of `-m evaluate` and

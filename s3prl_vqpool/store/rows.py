@@ -81,8 +81,8 @@ def listing(downstream: str, config: dict[str, Any]) -> Listing:
         config: as the runner reads it; `downstream_expert` says where the corpus is.
 
     Raises:
-        InputError: an unknown key of `datarc` or fold, a corpus that is not as it should be, or a file that is not
-            audio.
+        InputError: an unknown key of `datarc` or fold, a corpus that is not complete or not valid, or a file that
+            is not audio.
     """
     section = Section("config.downstream_expert", config["downstream_expert"])
     datarc = datarc_of(downstream, section["datarc"])

@@ -73,14 +73,14 @@ class Run:
         try:
             self.optimizer = get_optimizer([self.featurizer, self.expert], steps, wanted)
         except (NameError, AttributeError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"config.optimizer {section} is of no use: {error}.") from error
+            raise InputError(f"config.optimizer {section} cannot be used: {error}.") from error
         self.scheduler = None
         if self.config.get("scheduler"):
             try:
                 self.scheduler = get_scheduler(self.optimizer, steps, self.config["scheduler"])
             except (NameError, AttributeError, KeyError, TypeError) as error:
                 raise InputError(
-                    f"config.scheduler {self.config['scheduler']} is of no use: {error}."
+                    f"config.scheduler {self.config['scheduler']} cannot be used: {error}."
                 ) from error
 
     def state(self, step: int, epoch: int) -> dict[str, Any]:

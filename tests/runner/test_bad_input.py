@@ -117,7 +117,7 @@ def test_a_variant_where_there_are_no_folds(refused: Any, options: Any, syntheti
         ("config.runner.total_steps=many", f"config.runner.total_steps: {WHOLE} 1 up, but got 'many'."),
         ("config.runner.eval_step=0", f"config.runner.eval_step: {WHOLE} 1 up, but got 0."),
         ("config.runner.gradient_clipping=abc", "config.runner.gradient_clipping: expected a number above 0, but "),
-        ("config.runner.total_steps.x=3", "-o 'config.runner.total_steps.x=3': total_steps is no section of "),
+        ("config.runner.total_steps.x=3", "-o 'config.runner.total_steps.x=3': total_steps is not a section of "),
         ("config.runner.eval_dataloaders=['tset']", "Unknown split in config.runner.eval_dataloaders: 'tset'."),
         ("config.optimizer.name=Foo", "config.optimizer {'name': 'Foo', "),
         ("config.optimizer.lr=-1", "config.optimizer {'name': 'TorchOptim', "),
@@ -163,12 +163,12 @@ def test_cuda_where_there_is_none(refused: Any, er: Any) -> None:
     [
         ("runner: [1, 2\nb: {", "not YAML (while parsing a flow sequence"),
         (b"\xff\xfe\x00", "not YAML ("),
-        ("", "not a config for this runner, it has no runner, optimizer, downstream_expert."),
+        ("", "not a config for this runner: it has no runner, optimizer, downstream_expert."),
         (
             "- runner\n- optimizer\n",
-            "not a config for this runner, it has no runner, optimizer, downstream_expert.",
+            "not a config for this runner: it has no runner, optimizer, downstream_expert.",
         ),
-        ("runner: {}\noptimizer: {}\n", "not a config for this runner, it has no downstream_expert."),
+        ("runner: {}\noptimizer: {}\n", "not a config for this runner: it has no downstream_expert."),
     ],
 )
 def test_config_files(content: str | bytes, message: str, refused: Any, er: Any, tmp_path: Path) -> None:

@@ -254,7 +254,7 @@ def test_what_is_not_stored_is_named(extract: Any, stores: Stores, tmp_path: Pat
         (["-u", "mfcc"], "Unknown upstream with codes 'mfcc'. Did you mean mfcc_vq"),
         (["-d", "vqpool_sk"], "Unknown downstream 'vqpool_sk'. Did you mean vqpool_ks"),
         (["-o", "args.upstream=x"], "only config.SECTION.KEY=VALUE means something here"),
-        (["-o", "config.optimizer.name.x=1"], "name is no section of the config"),
+        (["-o", "config.optimizer.name.x=1"], "name is not a section of the config"),
     ],
 )
 def test_mistakes_on_the_command_line(

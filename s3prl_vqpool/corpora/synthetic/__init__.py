@@ -1,4 +1,4 @@
-"""The embedded corpora: speech synthesised with espeak-ng, laid out as the four that SUPERB uses."""
+"""The embedded corpora: speech synthesised with espeak-ng, in the layout of the four corpora of SUPERB."""
 
 from .record import SIZES, TASKS, synthesise
 

@@ -1,4 +1,4 @@
-"""Speech from espeak-ng, through the library that PyPI's ``espeakng-loader`` carries."""
+"""Speech from espeak-ng. The library comes with PyPI's ``espeakng-loader``."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Voice:
 
 
 class Espeak:
-    """espeak-ng, started afresh: the same calls in the same order give the same samples.
+    """A fresh espeak-ng: the same calls in the same order give the same samples.
 
     The library keeps state in static variables that not even ``espeak_Terminate`` resets, so each object
     loads a copy of its own. The data folder is linked beside it, because espeak-ng accepts paths of up

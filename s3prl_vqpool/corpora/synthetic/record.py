@@ -1,4 +1,4 @@
-"""The embedded corpora: synthetic speech laid out as the four corpora, for trying things out.
+"""The embedded corpora: synthetic speech in the layout of the four corpora, for first tries.
 
 Nobody said any of it: espeak-ng speaks, and noise is added. Speakers are voice variants with a rate and a
 pitch, emotions are speaking styles. An accuracy on these corpora compares with another accuracy on them,

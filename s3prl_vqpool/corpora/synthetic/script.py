@@ -1,4 +1,4 @@
-"""What is said in the embedded corpora."""
+"""The texts of the embedded corpora."""
 
 from __future__ import annotations
 

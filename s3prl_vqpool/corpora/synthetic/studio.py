@@ -1,4 +1,4 @@
-"""Where the embedded corpora are recorded: synthetic speakers, rooms with noise, levels, files."""
+"""The recording of the embedded corpora: synthetic speakers, rooms with noise, levels, files."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Studio:
         return choices[int(self.random.integers(len(choices)))]
 
     def speakers(self, gender: str | None = None) -> Iterator[Voice]:
-        """Speakers without end, in random order; voices repeat only with another rate and pitch."""
+        """An endless series of speakers in random order. A voice repeats only with another rate and pitch."""
         variants = VARIANTS[gender] if gender else VARIANTS["M"] + VARIANTS["F"]
         names = [f"{accent}+{variant}" for accent, variant in itertools.product(_ACCENTS, variants)]
         while True:
@@ -78,7 +78,7 @@ class Studio:
         return (samples * (rms / np.sqrt(np.mean(samples**2)))).astype(np.float32)
 
     def _speech(self, text: str, voice: Voice) -> np.ndarray:
-        """``text``, never said twice alike, without the near-silence that espeak-ng puts around it."""
+        """``text``, spoken a little differently each time, without the near-silence that espeak-ng adds around it."""
         rate, pitch = voice.rate + self.random.integers(-12, 13), voice.pitch + self.random.integers(-5, 6)
         speech = self._espeak.say(text, replace(voice, rate=int(rate), pitch=int(pitch)))
         loud = np.flatnonzero(np.abs(speech) > 0.01 * np.abs(speech).max())
