@@ -1,4 +1,4 @@
-"""Emotion recognition on IEMOCAP, with pooling by codes; S3PRL's downstream/emotion otherwise."""
+"""Emotion recognition on IEMOCAP, with pooling by codes; otherwise like S3PRL's downstream/emotion."""
 
 from __future__ import annotations
 

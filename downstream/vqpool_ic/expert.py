@@ -1,4 +1,4 @@
-"""Intent classification on Fluent Speech Commands, with pooling by codes; else S3PRL's downstream/fluent_commands."""
+"""Intent classification on Fluent Speech Commands, with pooling by codes; else like S3PRL's fluent_commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keyword spotting on Speech Commands, with pooling by codes; S3PRL's downstream/speech_commands otherwise."""
+"""Keyword spotting on Speech Commands, with pooling by codes; otherwise like S3PRL's downstream/speech_commands."""
 
 from __future__ import annotations
 

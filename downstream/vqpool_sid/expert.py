@@ -1,4 +1,4 @@
-"""Speaker identification on VoxCeleb1, with pooling by codes; S3PRL's downstream/voxceleb1 otherwise."""
+"""Speaker identification on VoxCeleb1, with pooling by codes; otherwise like S3PRL's downstream/voxceleb1."""
 
 from __future__ import annotations
 

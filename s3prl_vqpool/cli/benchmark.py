@@ -188,34 +188,33 @@ def _tasks(args: argparse.Namespace) -> list[Task]:
 
 
 def _make(output: Path) -> None:
-    """Make the folder for the tables, and see that it takes files, before anything is computed."""
+    """Make the folder for the tables, and check that it can be written to, before anything is computed."""
     output.mkdir(parents=True, exist_ok=True)
     TemporaryFile(dir=output).close()
 
 
 def _check_names(names: Sequence[str]) -> None:
     if not names:
-        raise InputError("--store: no pooling is in all of these stores: vqpool extract --poolings.")
+        raise InputError("--store: these stores have no pooling in common: vqpool extract --poolings.")
 
 
 def _say_left_out(offered: Sequence[str], names: Sequence[str]) -> None:
     without = [name for name in offered if name not in names]
     if without:
         print(
-            f"left out, as they need frames (vqpool extract --frames): {', '.join(without)}", file=sys.stderr
+            f"left out, because they need frames (vqpool extract --frames): {', '.join(without)}",
+            file=sys.stderr,
         )
 
 
 def _check_layers(stored: Sequence[str]) -> None:
     if not stored:
-        raise InputError(
-            "--layers: of none of the poolings do all stores have vectors: vqpool extract --poolings."
-        )
+        raise InputError("--layers: no pooling has vectors in all stores: vqpool extract --poolings.")
 
 
 @contextmanager
 def _bar(name: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A progress bar; called with what was done, it goes on by one."""
+    """A progress bar. Call it with the name of what was done to move it by one."""
     from tqdm import tqdm
 
     with tqdm(total=total, desc=name, unit="score", leave=False, disable=None) as bar:

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
             spaced = [file for file in args.files if file.split() != [file]]
             if spaced:
                 raise InputError(
-                    f"{spaced[0]!r}: Kaldi's archives take no names with spaces; rename the file."
+                    f"{spaced[0]!r}: Kaldi's archives cannot hold names with spaces; rename the file."
                 )
     entries = _entries(args)
     if args.output is None:

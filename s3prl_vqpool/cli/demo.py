@@ -76,7 +76,7 @@ def _train_and_evaluate(pooling: str, upstream: str, expdir: Path, datarc: dict[
 
 
 def _runner(*argv: str) -> str:
-    """Run run_downstream.py in a process of its own, its progress on this terminal; what it printed."""
+    """Run run_downstream.py in its own process, with its progress on this terminal. Returns what it printed."""
     print(f"$ run_downstream.py {' '.join(argv)}", flush=True)
     command = [sys.executable, "-m", "s3prl_vqpool.runner.run_downstream", *argv]
     finished = subprocess.run(command, stdout=subprocess.PIPE, text=True)

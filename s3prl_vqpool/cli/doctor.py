@@ -45,7 +45,9 @@ def run(args: argparse.Namespace) -> int:
         failed |= not ok
         print(f"{'ok ' if ok else 'NO '} {line}")
     print(
-        "the main job can run" if not failed else "not everything is well: see the lines that begin with NO"
+        "the main job can run"
+        if not failed
+        else "something is missing or wrong: see the lines that begin with NO"
     )
     return int(failed)
 

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def rows(kind: str) -> list[tuple[str, ...]]:
-    """Names of one kind, with what there is to say about each."""
+    """Names of one kind, with the facts about each."""
     return {"upstreams": _upstreams, "downstreams": _downstreams, "poolings": _poolings}[kind]()
 
 

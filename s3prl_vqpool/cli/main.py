@@ -1,4 +1,4 @@
-"""`vqpool VERB ...`: everything that is not S3PRL's own run_downstream.py."""
+"""The command `vqpool VERB ...`: everything except S3PRL's own run_downstream.py."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .. import __version__
 from ..errors import run_command
 from .options import refuse_renamed
 
-#: Each verb is the module of that name here, imported when it is called. It imports what is heavy, or may be missing,
-#: in its ``run`` only.
+#: Each verb is a module of that name in this folder, imported when it is called. Heavy or optional imports are in its
+#: ``run`` only.
 VERBS = {
     "doctor": "say whether the main job can run here, and why not",
     "list": "list the upstreams, downstreams and poolings",

@@ -1,4 +1,4 @@
-"""Options that several verbs share, so that each has one name and one meaning; and the names of earlier versions."""
+"""Options that several verbs share, so that each has one name and one meaning; and old names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ..errors import InputError
 
-#: A verb (None for all), what was once written, as a pattern of its arguments, one a line, and what is written now.
+#: A verb (None for all), a pattern of the old arguments (one on each line), and the new spelling.
 _RENAMED = (
     (None, r"^--pooling(?==|$)", "--poolings"),
     (None, r"^--out(?==|$)", "--output"),

@@ -83,7 +83,7 @@ class UtteranceDataset(Dataset[Sample]):
 
     Args:
         utterances: what to read.
-        gain_db: see :func:`s3prl_vqpool.corpora.audio.read`; usually ``corpus.gain_db``.
+        gain_db: see `s3prl_vqpool.corpora.audio.read`; usually ``corpus.gain_db``.
         max_samples: cut longer utterances to a random piece of this length (S3PRL's ``max_timestep``).
         preload: read everything now, and keep it.
 

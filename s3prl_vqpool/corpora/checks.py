@@ -12,7 +12,7 @@ ALLOW = "datarc.allow_missing_classes"
 
 
 def require_classes(corpus: Corpus, allow_missing_classes: bool | Sequence[str] = False) -> None:
-    """Raises InputError unless every class has an utterance in every split.
+    """Raise InputError unless every class has an utterance in every split.
 
     Args:
         allow_missing_classes: True where classes may lack utterances, or the names of those that may.

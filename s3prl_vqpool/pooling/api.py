@@ -1,4 +1,4 @@
-"""The two ways in: weights of frames as a function, any pooling as a module."""
+"""The public functions: `weights` gives weights of frames, and `build` gives any pooling as a module."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def weights(
 
     Args:
         name: a pooling that is weights alone: AP, VQ-Squash-AND, VQ-LP, ... (no ``+std``, no map).
-        codes: [B, T, G], any integer dtype: index of each frame in each of the G codebooks. What it holds
-            beyond ``lengths`` does not matter. AP looks at its shape only.
+        codes: [B, T, G], any integer dtype: index of each frame in each of the G codebooks. Values
+            beyond ``lengths`` are ignored. AP uses only its shape.
         lengths: [B], number of real frames of each utterance, in [1, T].
         counts: training statistics, for VQ-SIF, VQ-GP and VQ-BP.
         sizes: number of entries of each codebook, to check ``codes`` against; by default those of ``counts``,
@@ -75,10 +75,10 @@ def build(
     without takes them from the state dict that it loads, or later by ``module.set_statistics(...)``.
 
     Args:
-        name: ``WEIGHTS[+std][|MAP]``, or any of :func:`methods`.
+        name: ``WEIGHTS[+std][|MAP]``, or any of `methods`.
         dim: D, size of a frame.
         counts: training statistics of codes, for VQ-SIF, VQ-GP and VQ-BP.
-        statistics: what :func:`fit` gave, for a pooling with a map.
+        statistics: what `fit` gave, for a pooling with a map.
         options: those of the pooling (``method(name).options``), such as VQ-SIF's ``a`` or VAP's ``hidden``.
 
     Raises:

@@ -60,7 +60,7 @@ class SelfAttentivePooling(_SelfAttentive):
         self.output_dim = dim
 
     def forward(self, frames: Tensor, lengths: Tensor, codes: Tensor | None = None) -> Tensor:
-        """[B, D] of frames [B, T, D] with lengths [B]; codes are not looked at."""
+        """[B, D] of frames [B, T, D] with lengths [B]; codes are ignored."""
         frames, mask = _masked(frames, lengths, self.dim)
         w = self.frame_weights(frames, mask)
         return torch.bmm(w.transpose(1, 2), frames).squeeze(1)
@@ -78,7 +78,7 @@ class AttentiveStatisticsPooling(_SelfAttentive):
         self.output_dim = 2 * dim
 
     def forward(self, frames: Tensor, lengths: Tensor, codes: Tensor | None = None) -> Tensor:
-        """[B, 2 D] of frames [B, T, D] with lengths [B]; codes are not looked at."""
+        """[B, 2 D] of frames [B, T, D] with lengths [B]; codes are ignored."""
         frames, mask = _masked(frames, lengths, self.dim)
         return _weighted_moments(frames, self.frame_weights(frames, mask), 1e-5)
 
@@ -99,7 +99,7 @@ class VectorAttentivePooling(nn.Module):
         self.conv_2 = nn.Conv1d(hidden, dim, kernel_size=1)
 
     def forward(self, frames: Tensor, lengths: Tensor, codes: Tensor | None = None) -> Tensor:
-        """[B, 2 D] of frames [B, T, D] with lengths [B]; codes are not looked at."""
+        """[B, 2 D] of frames [B, T, D] with lengths [B]; codes are ignored."""
         frames, mask = _masked(frames, lengths, self.dim)
         hidden = torch.tanh(self.conv_1(frames.transpose(1, 2)))  # [B, hidden, T]
         w = _weights(self.conv_2(hidden).transpose(1, 2), mask)  # [B, T, D]

@@ -46,7 +46,7 @@ def frame_mask(lengths: Tensor, frames: int) -> Tensor:
 
 
 def check_frames(frames: Tensor, dim: int | None = None) -> None:
-    """Raises InputError unless ``frames`` is a floating [B, T, D] with B, T >= 1 and D = ``dim``."""
+    """Raise InputError unless ``frames`` is a floating [B, T, D] with B, T >= 1 and D = ``dim``."""
     if frames.ndim != 3 or 0 in frames.shape[:2] or dim not in (None, frames.shape[2]):
         raise InputError(f"Expected frames [B, T, {dim or 'D'}], but got {list(frames.shape)}.")
     if not frames.is_floating_point():
@@ -63,7 +63,7 @@ def check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
 
 
 def check_code_shape(codes: Tensor) -> None:
-    """Raises InputError unless ``codes`` is an integer [B, T, G] with B, T, G >= 1."""
+    """Raise InputError unless ``codes`` is an integer [B, T, G] with B, T, G >= 1."""
     if codes.ndim != 3 or 0 in codes.shape:
         raise InputError(f"Expected codes [B, T, G], but got {list(codes.shape)}.")
     if not is_integer(codes):
@@ -105,7 +105,7 @@ class Batch:
 
     @classmethod
     def checked(cls, codes: Tensor, lengths: Tensor, sizes: Sequence[int] | None = None) -> Batch:
-        """Checks shapes, dtypes and ranges; what codes hold beyond ``lengths`` does not matter.
+        """Checks shapes, dtypes and ranges; codes beyond ``lengths`` are ignored.
 
         Args:
             codes: [B, T, G], any integer dtype.

@@ -22,11 +22,11 @@ DENSE_LIMIT = 2**22
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """Occurrences of index tuples over frames; everything else follows from them.
+    """Occurrences of index tuples over frames. All other counts are computed from them.
 
     ``tuples`` [N, G] int64: the distinct index tuples that occur, in lexicographic order; ``occurrences`` [N]
     int64; ``sizes``: number of entries of each of the G codebooks. Nothing is as large as the joint
-    table ``V ** G`` unless all of it occurs. Made by :func:`counts`; ``+`` adds (so does ``sum``).
+    table ``V ** G`` unless all of it occurs. Made by `counts`; ``+`` adds (so does ``sum``).
     """
 
     tuples: Tensor
@@ -43,7 +43,7 @@ class Counts:
         return [table(index) for table, index in zip(self._marginals, codes, strict=True)]
 
     def of_tuples(self, codes: Sequence[Tensor]) -> Tensor:
-        """How often each tuple of codes occurs, int64; codes as for :meth:`of_entries`."""
+        """How often each tuple of codes occurs, int64; codes as for `of_entries`."""
         return self._joint(_flat(codes, self.sizes, self._stored_beginnings))
 
     @property
@@ -102,7 +102,7 @@ class Counts:
         write_statistics(path, "counts", self.tensors(), identity)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What :meth:`from_tensors` takes, by its names."""
+        """What `from_tensors` takes, by its names."""
         sizes = torch.tensor(self.sizes, dtype=torch.int64)
         return {"tuples": self.tuples, "occurrences": self.occurrences, "sizes": sizes}
 
@@ -110,7 +110,7 @@ class Counts:
     def load(
         cls, path: str | Path, expect: Mapping[str, object] | None = None, kind: str = "counts"
     ) -> Counts:
-        """Reads what :meth:`save` wrote.
+        """Reads what `save` wrote.
 
         Args:
             path: the file.
@@ -143,7 +143,7 @@ def counts(codes: Tensor, lengths: Tensor, sizes: Sequence[int]) -> Counts:
     """Counts the index tuples of the real frames of a batch.
 
     Args:
-        codes: [B, T, G], any integer dtype; what it holds beyond ``lengths`` does not matter.
+        codes: [B, T, G], any integer dtype; values beyond ``lengths`` are ignored.
         lengths: [B], in [1, T].
         sizes: number of entries of each of the G codebooks.
 

@@ -1,4 +1,4 @@
-"""Training statistics on disk: a safetensors file that says what it was made from."""
+"""Training statistics on disk: a safetensors file that records what it was made from."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def write_statistics(
 def read_statistics(
     path: str | Path, kind: str, names: Sequence[str], expect: Mapping[str, object] | None = None
 ) -> dict[str, Tensor]:
-    """Reads a file of :func:`write_statistics`.
+    """Reads a file of `write_statistics`.
 
     Raises:
         InputError: the file is missing, unreadable, of another kind, or made from something else than

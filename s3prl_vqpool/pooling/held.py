@@ -1,4 +1,4 @@
-"""Modules whose buffers are training statistics, of a size unknown until they are given or loaded."""
+"""Modules whose buffers are training statistics. Their size is unknown until they are given or loaded."""
 
 from __future__ import annotations
 

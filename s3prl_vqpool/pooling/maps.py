@@ -38,7 +38,7 @@ class LinearMap:
 
     @classmethod
     def load(cls, name: str, path: str | Path, expect: Mapping[str, object] | None = None) -> LinearMap:
-        """Reads what :meth:`save` wrote; InputError if it is another pooling's or not as ``expect`` says."""
+        """Reads what `save` wrote; InputError if it is another pooling's or not as ``expect`` says."""
         tensors = read_statistics(path, name, ("mean", "factor"), expect)
         mean, factor = tensors["mean"], tensors["factor"]
         if mean.ndim != 1 or factor.shape not in ((len(mean),), (len(mean), len(mean))):

@@ -92,7 +92,7 @@ class _SquaredDeviation(torch.autograd.Function):
 def published_mean_and_deviation(frames: Tensor, w: Tensor) -> Tensor:
     """SP's numbers: ``cat(mean_t h, sqrt(sum_t (h - mean)^2 / (T - 1)) + 1e-5)`` [B, 2 D], over frames with a weight.
 
-    The same as :func:`mean_and_deviation` but for rounding. The published code adds noise to the mean; this does not.
+    The same as `mean_and_deviation` but for rounding. The published code adds noise to the mean; this does not.
     """
     check_frames(frames)
     mask = w > 0

@@ -59,7 +59,7 @@ def moments(known: Method, frames: Tensor, w: Tensor) -> Tensor:
 
 
 class Point(Held):
-    """``(frames, lengths, codes=None) -> [B, output_dim]``; see :func:`build`."""
+    """``(frames, lengths, codes=None) -> [B, output_dim]``; see `build`."""
 
     tuples: Tensor
     occurrences: Tensor
@@ -105,7 +105,7 @@ class Point(Held):
         """The training set's counts, if there are any."""
         if not self.method.needs_counts or not self.tuples.numel():
             return None
-        # Loading and moving replace the buffers; until then the tables that Counts keeps stay good.
+        # Loading and moving replace the buffers. Until then the tables that Counts keeps are valid.
         if self._counts is None or self._counts.tuples is not self.tuples:
             origin = f"Statistics of {self.method.name}"
             self._counts = Counts.from_tensors(self.tuples, self.occurrences, self.sizes, origin)

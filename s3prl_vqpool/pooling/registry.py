@@ -105,7 +105,7 @@ class Method:
 
     @property
     def options(self) -> tuple[Option, ...]:
-        """Keyword arguments of :func:`build`: those of the weights, then those of the map."""
+        """Keyword arguments of `build`: those of the weights, then those of the map."""
         own = self.weights.options if self.weights else self.learned_options
         return (*own, *(self.map.options if self.map else ()))
 
@@ -124,7 +124,7 @@ class Method:
         return self.multiple * dim
 
     def read(self, given: Mapping[str, Any], place: str = "") -> dict[str, Any]:
-        """``given`` options, read; InputError as from :func:`options.read`."""
+        """``given`` options, read; InputError as from `options.read`."""
         return read(self.options, given, self.name, place)
 
     def with_defaults(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def register_weights(
 
     Raises:
         InputError: the name is taken (names are compared without case, ``-`` and ``_``), the family is not one
-            of :data:`FAMILIES`, or an option has one of the names in :data:`RESERVED`.
+            of `FAMILIES`, or an option has one of the names in `RESERVED`.
     """
     _checked(name, family, options)
 
@@ -198,7 +198,7 @@ def register_learned(
     """Decorator that offers an ``nn.Module`` class, made as ``(dim, **options)``, as the pooling ``name``.
 
     Raises:
-        InputError: as from :func:`register_weights`.
+        InputError: as from `register_weights`.
     """
     _checked(name, "attention", options)
 
@@ -233,7 +233,7 @@ def register_map(name: str, *, source: str = "", options: tuple[Option, ...] = (
 
 
 def register_moments(name: str) -> Callable[[_T], _T]:
-    """Decorator that offers a function as the moments ``+name``; see :data:`Moments`."""
+    """Decorator that offers a function as the moments ``+name``; see `Moments`."""
 
     def add(moments: _T) -> _T:
         _moments[name] = moments
@@ -273,7 +273,7 @@ def maps() -> tuple[Map, ...]:
 
 
 def method(name: str) -> Method:
-    """The pooling ``name``: ``WEIGHTS[+std][|MAP]``, or a name of :func:`methods`; case, ``-``, ``_`` do not matter.
+    """The pooling ``name``: ``WEIGHTS[+std][|MAP]``, or a name of `methods`; case, ``-``, ``_`` do not matter.
 
     Raises:
         InputError: no such pooling, moments or map; the message lists close matches and all names.

@@ -1,4 +1,4 @@
-"""Runs whose frames all agree with the run's first frame: the published Squash-OR, without its loop."""
+"""Runs whose frames all agree with the run's first frame: the published Squash-OR, without a loop."""
 
 from __future__ import annotations
 

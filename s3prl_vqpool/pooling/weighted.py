@@ -1,4 +1,4 @@
-"""The weighted sum that every pooling ends in, and AP, whose weights are equal."""
+"""The weighted sum at the end of every pooling, and the equal weights of AP."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from s3prl_vqpool.pooling.batch import check_frames
 def pool(frames: Tensor, w: Tensor) -> Tensor:
     """Weighted sum of each utterance's frames: ``v_b = sum_t w[b, t] * frames[b, t]``.
 
-    A frame of weight 0 does not count, whatever it holds: NaN and infinity in padding do not leak, into the
-    result or into gradients.
+    A frame of weight 0 is ignored, whatever it holds: NaN and infinity in padding reach neither the result nor the
+    gradients.
 
     Args:
         frames: [B, T, D], floating dtype.
-        w: [B, T], on the device of ``frames``, as from :func:`weights`.
+        w: [B, T], on the device of ``frames``, as from `weights`.
 
     Returns:
         [B, D], in the dtype of ``frames``.

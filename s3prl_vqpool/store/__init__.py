@@ -1,4 +1,4 @@
-"""Features of a corpus, extracted once: codes, pooled vectors of every layer, and frames where asked for.
+"""Features of a corpus, extracted once: codes, pooled vectors of every layer, and frames on request.
 
 >>> store = Store.open("feats/")                                    # doctest: +SKIP
 >>> store.vectors("VQ-LP").shape, store.codes(0).shape              # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""Adding poolings to a store: their vectors go beside its shards, into files of their own."""
+"""Adds poolings to a store. Their vectors go into separate files beside the shards."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def add(
 ) -> bool:
     """Write the vectors of poolings without a map for this rank's shards, those that are not there.
 
-    Weights are those of the stored codes. Vectors of every layer need frames of every layer: where the upstream
-    has one layer and its frames are stored, they are made of those; otherwise the upstream runs again. Counts of
+    Weights come from the stored codes. Vectors of every layer need frames of every layer. If the upstream has one
+    layer and its frames are stored, these are used; otherwise the upstream runs again. Counts of
     the training split, where a pooling needs them, are in the store from then on. The manifest lists the poolings
     once all their vectors are there; until then readers do not see them.
 
@@ -49,7 +49,7 @@ def add(
         options: options of the poolings that are not to have their defaults; all that take one get it.
 
     Returns:
-        Whether they are all there now (other ranks may be busy still).
+        Whether all of them are there now (other ranks may still be working).
 
     Raises:
         InputError: a pooling that is there with other options; an option that none of ``names`` takes; a corpus,
@@ -88,7 +88,7 @@ def add(
 
 
 def _agree(store: Store, made: Mapping[str, Mapping[str, Any]]) -> None:
-    """InputError for a pooling that the manifest lists as made with something else."""
+    """InputError for a pooling that the manifest lists with other options or statistics."""
     for name, now in made.items():
         before = store.added.get(name, now)
         for key in now:
@@ -138,7 +138,7 @@ def _arguments(
 
 
 def _there(store: Store, number: int, name: str, made: Mapping[str, Any]) -> bool:
-    """Whether a shard's vectors are there, made with that and nothing else."""
+    """Whether a shard's vectors are there and were made with exactly these options."""
     about = about_part(store.folder, number, name)
     return about is not None and about.get("made") == made
 
@@ -208,12 +208,13 @@ def _listing(store: Store) -> Listing:
 
 
 def _device(store: Store) -> torch.device:
-    """Where the store was extracted."""
+    """The device that the store was extracted on."""
     if store.manifest["device"] == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise InputError(
-            f"{store.folder}: was extracted on cuda, which this torch does not see: add poolings where there is one."
+            f"{store.folder}: was extracted on cuda, which this torch does not see: add poolings on a machine that "
+            "has one."
         )
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
 

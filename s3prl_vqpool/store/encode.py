@@ -21,7 +21,7 @@ Poolings = Mapping[str, Mapping[str, Any]]
 
 
 class Encoder:
-    """Gives each utterance the numbers that it gets when it is alone in its batch.
+    """Gives each utterance the same numbers as if it were alone in its batch.
 
     Where the upstream has no way to keep padding out (`WithCodes.without_padding`), utterances of the same
     length only share a forward.

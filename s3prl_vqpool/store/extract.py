@@ -1,4 +1,4 @@
-"""Filling a store: each rank its shards."""
+"""Extraction: each rank writes its shards of a store."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def extract(
     rank: int = 0,
     world: int = 1,
 ) -> bool:
-    """Write this rank's shards, those that are not there; the last rank to finish writes `done.json`.
+    """Write this rank's missing shards. The rank that finishes last writes `done.json`.
 
-    Shard i belongs to rank ``i % world``. What is written depends neither on ``world`` nor on interruptions.
+    Shard i belongs to rank ``i % world``. The result depends neither on ``world`` nor on interruptions.
 
     Args:
         upstream: in eval mode, on ``device``.
         wanted: the manifest.
-        folder: the store's; made where it is not there.
+        folder: the store's; made if it does not exist.
 
     Returns:
-        Whether the store is complete now (other ranks may be busy still).
+        Whether the store is complete now (other ranks may still be working).
 
     Raises:
         InputError: another configuration's store, too little disk, an utterance that is too short, audio that
@@ -71,7 +71,7 @@ def extract(
 
 
 def _require_audio(folder: Path) -> None:
-    """Raises InputError where audio of shards that are there was deleted or changed."""
+    """Raise InputError if the audio of finished shards was deleted or changed."""
     if (folder / MANIFEST).is_file():
         begun = read_json(folder / MANIFEST)
         there = finished(folder, begun["shards"])

@@ -29,7 +29,7 @@ Shard = tuple[list[int], list[Row]]
 
 
 class Writer:
-    """Writes the files of one rank of ``world``; what killed processes of that rank left behind is removed."""
+    """Writes the files of one rank of ``world``, and removes what killed processes of that rank left behind."""
 
     def __init__(self, folder: Path, rank: int = 0, world: int = 1) -> None:
         self.folder, self.rank = folder, rank
@@ -39,7 +39,7 @@ class Writer:
                 path.unlink()
 
     def write(self, name: str, data: bytes) -> None:
-        """A file of the store, whole; InputError where it cannot be written."""
+        """Write a file of the store, whole; InputError if it cannot be written."""
         temporary = self.folder / f".{name}.rank{self.rank}.tmp"
         try:
             with open(temporary, "wb") as file:
@@ -54,13 +54,13 @@ class Writer:
             ) from error
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """A JSON file of the store, whole."""
+        """Write a JSON file of the store, whole."""
         self.write(name, f"{json.dumps(content, indent=1)}\n".encode())
 
     def write_shard(
         self, number: int, tensors: Mapping[str, Tensor], rows: Sequence[int], utterances: Sequence[Row]
     ) -> None:
-        """The tensors of a shard, then its index: a line on the tensors' file, and a line per utterance."""
+        """Write the tensors of a shard, then its index: a line about their file, and a line for each utterance."""
         about = {**self._write_tensors(tensors_name(number), tensors), "utterances": len(rows)}
         entries = [{"row": row, **asdict(u), "path": str(u.path)} for row, u in zip(rows, utterances)]
         lines = [json.dumps(entry) + "\n" for entry in (about, *entries)]
@@ -79,7 +79,7 @@ class Writer:
 
 
 def lock_name(rank: int) -> str:
-    """The lock of a rank, for `files.alone`; named as what a killed process leaves behind."""
+    """The lock of a rank, for `files.alone`. It has the name of what a killed process leaves behind."""
     return f".lock.rank{rank}.tmp"
 
 
@@ -121,11 +121,11 @@ def about_shard(folder: Path, number: int) -> dict[str, Any]:
 
 
 def about_all(folder: Path, count: int, before: Mapping[str, Any]) -> dict[str, Any]:
-    """What `done.json` has to say: of each shard the first line of its index, and the index's hash.
+    """The content of `done.json`: for each shard the first line of its index, and the hash of the index.
 
     Args:
-        before: what it says now. An index's hash stays as long as the tensors are the same: one that was changed
-            since does not become right by extracting again.
+        before: its present content. The hash of an index is kept as long as the tensors are the same, so that an
+            index that was changed since is still recognised as damaged after extracting again.
     """
     said = {(each.get("file"), each.get("sha256")): each for each in before.get("shards", [])}
     shards = []
@@ -161,7 +161,7 @@ def read_index(folder: Path, number: int) -> Shard:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file of a store; InputError for one that is damaged."""
+    """Read a JSON file of a store; InputError if it is damaged."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -172,7 +172,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def again(path: Path) -> str:
-    """What helps where a file is damaged that an extraction makes again on its own."""
+    """The advice for a damaged file that extraction makes again."""
     return f"remove {path}, and the same vqpool extract makes it again"
 
 

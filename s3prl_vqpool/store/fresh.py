@@ -1,4 +1,4 @@
-"""Whether the audio is still that which a store was extracted from."""
+"""Whether the audio is still the audio that a store was extracted from."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def stamp(path: Path) -> tuple[int, int] | None:
 def require(folder: Path, rows: Iterable[Row], gain_db: float) -> None:
     """Raises InputError for audio that was deleted or is another than when the store ``folder`` was extracted.
 
-    A file of the same size and time of modification is not read; where these differ, its samples count.
+    A file of the same size and time of modification is not read. If they differ, the samples are compared.
     """
     rows = list(rows)
     stamps = {path: stamp(path) for path in dict.fromkeys(row.path for row in rows)}

@@ -1,4 +1,4 @@
-"""Which utterances share a shard and a batch, and how much disk they take: from their lengths alone."""
+"""Which utterances share a shard and a batch, and how much disk they need, computed from their lengths alone."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def vector_bytes(manifest: Mapping[str, Any], poolings: Sequence[str]) -> int:
 
 
 def check_disk(folder: Path, needed: int, way_out: str) -> None:
-    """InputError where the disk that ``folder`` is on, or would be, has not ``needed`` bytes left."""
+    """Raise InputError if the disk of ``folder`` lacks ``needed`` free bytes. The folder need not exist."""
     absolute = folder.resolve()
     free = shutil.disk_usage(next(path for path in (absolute, *absolute.parents) if path.exists())).free
     if needed > free:

@@ -20,7 +20,7 @@ from .rows import Listing
 
 #: Stores of another format are refused, those of another version of this package are not.
 FORMAT = 1
-#: Kept for the record: where things were, and what changes no number beyond rounding.
+#: Recorded but not compared: paths, and what changes numbers only by rounding.
 _RECORDED = ("ckpt", "upstream_model_config", "datarc", "threads", "version", "torch")
 
 
@@ -69,7 +69,7 @@ def describe(
 
 
 def agree(folder: Path, wanted: Mapping[str, Any], writer: Writer) -> Mapping[str, Any]:
-    """Write the manifest, or check that the one that is there says the same; the one that is there now.
+    """Write the manifest, or check that the existing one is the same. Returns the manifest in the folder.
 
     Raises:
         InputError: it was made otherwise; names the first key that differs, and both values.
@@ -77,7 +77,7 @@ def agree(folder: Path, wanted: Mapping[str, Any], writer: Writer) -> Mapping[st
     names = [name for name in os.listdir(folder) if not name.startswith(".")]
     if MANIFEST not in names:
         if names:
-            raise InputError(f"{folder}: holds other files, and no store: name a new folder.")
+            raise InputError(f"{folder}: holds other files, but no store: name a new folder.")
         writer.write_json(MANIFEST, wanted)
         return wanted
     there = read_json(folder / MANIFEST)
@@ -102,11 +102,11 @@ def _hash(given: str) -> str:
 def checked(
     names: Sequence[str], statistics: bool = False, offered: Sequence[str] | None = None
 ) -> list[str]:
-    """Names of poolings that a store can hold, each once; InputError for any other.
+    """Names of poolings that a store can hold, without repetition; InputError for any other name.
 
     Args:
         names: a name may be a pattern, such as ``'VQ-*+std'``.
-        statistics: whether those may be among them that need counts of the training split's codes.
+        statistics: whether poolings that need counts of the training split's codes are allowed.
         offered: what a pattern may stand for; by default all that a store can hold.
     """
     every = dict.fromkeys((*pooling.methods(), *pooling.points()))

@@ -47,7 +47,7 @@ def go_through(
     Args:
         shards: number -> rows.
         settings: the store's manifest; ``batch_seconds``, ``threads`` and ``dtype`` count here.
-        device: where the waveforms are wanted.
+        device: the device for the waveforms.
         show: whether there is a progress bar.
 
     Raises:

@@ -22,7 +22,7 @@ from .rows import Key, Row, key, key_of
 
 
 class Store:
-    """Features of every utterance of a corpus, as `vqpool extract` wrote them; tensors are memory-mapped.
+    """Features of every utterance of a corpus that `vqpool extract` wrote. Tensors are memory-mapped.
 
     Attributes:
         folder: where it is.
@@ -84,7 +84,7 @@ class Store:
         return kept_frames(samples, self.manifest["downsample_rate"])
 
     def require_audio(self) -> None:
-        """Raises InputError for audio that was deleted or changed since extraction; looks once."""
+        """Raise InputError if audio was deleted or changed since extraction. It looks only once."""
         if not self._audio_is_fresh:
             fresh.require(self.folder, self.utterances, self.manifest["gain_db"])
             self._audio_is_fresh = True

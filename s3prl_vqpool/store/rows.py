@@ -100,7 +100,7 @@ def listing(downstream: str, config: dict[str, Any]) -> Listing:
 
 
 def key(utterance: Utterance) -> Key:
-    """By which a store knows an utterance: a random excerpt is taken for the first window of its file."""
+    """The key by which a store finds an utterance. A random excerpt counts as the first window of its file."""
     start = 0 if utterance.start is None and utterance.frames is not None else utterance.start
     return os.path.abspath(utterance.path), start, utterance.frames
 

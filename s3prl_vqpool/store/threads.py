@@ -1,4 +1,4 @@
-"""How many threads torch's products take, and work that is better done side by side on one thread each."""
+"""The number of threads of torch's products, and work that runs side by side on one thread each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Products on ``count`` threads; with another number they are rounded otherwise."""
+    """Products on ``count`` threads. Another number of threads rounds them differently."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

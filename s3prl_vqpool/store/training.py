@@ -48,7 +48,7 @@ def split(store: Store) -> tuple[list[Utterance], str | None]:
 
 
 def fingerprint(counts: Counts) -> str:
-    """SHA-256 of what was counted. Not of the file: two of the same content need not have the same bytes."""
+    """SHA-256 of the counts. It is not that of the file, because files of the same content may have different bytes."""
     digest = hashlib.sha256(str(list(counts.sizes)).encode())
     for tensor in (counts.tuples, counts.occurrences):
         digest.update(tensor.contiguous().numpy().data)

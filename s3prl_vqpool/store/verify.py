@@ -1,4 +1,4 @@
-"""Looking at a store: what it holds, and whether its bytes are those that were written."""
+"""Inspects a store: what it holds, and whether its files are undamaged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from . import layout, training
 from .files import DONE, STATISTICS, about_part, again, index_name, part_index_name, part_name, read_json
 from .reader import Store
 
-#: A file, the hash of its bytes (None where it is not all there), and what helps.
+#: A file, the hash of its bytes (None if it is incomplete), and how to mend it.
 Check = tuple[Path, str | None, str]
 
 
@@ -37,7 +37,7 @@ def info(store: Store) -> Iterator[str]:
 
 
 def damaged(store: Store) -> Iterator[str]:
-    """A line for each file of a complete store whose content is not that which was written."""
+    """A line for each file of a complete store whose content has changed since it was written."""
     checks = [*_shards(store.folder), *_parts(store)]
     for path, expected, remedy in tqdm(checks, desc="verifying", leave=False, disable=None, file=sys.stderr):
         if expected is None or not path.is_file():

@@ -1,4 +1,4 @@
-"""One vector per utterance, from frames and codes that are read as they are needed."""
+"""One vector for each utterance, from frames and codes that are read when they are needed."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Features:
         return self._frames_of(0).shape[1]
 
     def counts(self, rows: Tensor) -> Counts:
-        """Of the codes of ``rows`` alone."""
+        """Counts of the codes of ``rows`` alone."""
         parts = (pooling.counts(codes, lengths, self.sizes) for _, lengths, codes in self._batches(rows))
         return sum(parts)  # type: ignore[return-value]
 

@@ -12,7 +12,7 @@ from .stores import Task
 from .supervised import Score, chosen, problem, settings
 
 NOTE = "by layer: one linear layer on the layer's vectors, or, learned, on their sum weighted by a softmax"
-#: In the place of a layer's number: all of them, with softmax weights learned with the linear layer.
+#: Stands for a layer's number: all layers, with softmax weights that are learned with the linear layer.
 LEARNED = "learned"
 
 #: pooling -> task -> layer -> the score of each fold

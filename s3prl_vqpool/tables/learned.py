@@ -30,7 +30,7 @@ def fit(name: str, features: Features, problem: Problem, settings: Settings) -> 
 
 
 def initial(name: str, dim: int, outputs: int, seed: int) -> Pooled:
-    """Pooling and linear layer, drawn with ``seed``; the process's random state is left alone."""
+    """Pooling and linear layer, drawn with ``seed``. The process's random state does not change."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Pooled(dim, outputs, name)
@@ -46,7 +46,7 @@ def train_epoch(
     """One pass over ``batches`` of rows."""
     for rows in batches:
         optimizer.zero_grad()
-        # the gradient of a batch, in parts of like length: less padding, and memory for any batch
+        # the gradient of a batch is computed in parts of similar length: less padding, and less memory
         for part, lengths, frames in features.padded(rows):
             logits = head(frames, lengths, None)
             (loss(logits, problem.labels[part], problem.classes) / len(rows)).backward()

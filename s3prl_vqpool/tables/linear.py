@@ -29,10 +29,10 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """What is to be learned, and from which of N utterances.
+    """A classification problem: labels, and which of N utterances to learn from.
 
     Attributes:
-        labels: int64 [N, slots]; an utterance is right where all slots are.
+        labels: int64 [N, slots]; an utterance is right if all its slots are right.
         classes: number of classes of each slot.
         train, dev, test: rows, int64.
         dev_weights: float64 [dev], how much each dev utterance counts.

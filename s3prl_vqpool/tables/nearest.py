@@ -1,6 +1,6 @@
 """Table 1 of arXiv 2304.03940: the label of the nearest training utterance, by angle.
 
-The published run asks an approximate index; this one is exact.
+The published run uses an approximate index. This search is exact.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def evaluate(name: str, features: Features, labels: Tensor, folds: Sequence[Fold
     Args:
         name: a pooling that is not learned.
         features: N utterances.
-        labels: [N, slots] int64; an utterance is right where all slots are.
+        labels: [N, slots] int64; an utterance is right if all its slots are right.
     """
     for fold, found in zip(folds, candidates(name, features, folds)):
         if any(option.grid for option in pooling.method(name).options):

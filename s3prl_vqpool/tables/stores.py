@@ -1,4 +1,4 @@
-"""What stores of features (`vqpool extract`) give the benchmark: a task's utterances, labels and folds."""
+"""A task's utterances, labels and folds, read from a store of features (`vqpool extract`) for the tables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .nearest import Fold
 if TYPE_CHECKING:
     from ..store import Store
 
-#: What the stores of a table have in common.
+#: Keys of the manifest that must be equal in all stores of a table.
 UPSTREAM = ("upstream", "fingerprint")
 
 
@@ -59,7 +59,7 @@ class Task:
         return [name for name in self.stored if not any(o.grid for o in pooling.method(name).options)]
 
     def gives(self, name: str) -> bool:
-        """Whether vectors of pooling ``name`` can be had: from frames, or from what is stored.
+        """Whether vectors of pooling ``name`` are stored or can be computed from frames.
 
         The standard deviation of the mean over layers does not follow from those of several layers.
         """
@@ -120,7 +120,7 @@ def task(path: Path, store: Store) -> Task:
     """The task of a store, divided as the corpus that its manifest names is.
 
     Raises:
-        InputError: a corpus that is not as it was.
+        InputError: a corpus that has changed.
     """
     splits = dict(divisions(store.manifest))
     first = next(iter(splits.values()))
@@ -144,7 +144,7 @@ def _check_labels(corpus: corpora.Corpus, store: Store, path: Path) -> None:
             before = store.utterances[row].label
             if utterance.label != before:
                 raise InputError(
-                    f"{path}: its corpus is not as it was, {utterance.path} is now of class {utterance.label} instead "
+                    f"{path}: its corpus has changed: {utterance.path} is now of class {utterance.label} instead "
                     f"of {before}: put that back, or extract the corpus to another --store."
                 )
 
@@ -168,7 +168,7 @@ def divisions(manifest: Mapping[str, Any]) -> Iterator[tuple[str, corpora.Corpus
 
 
 def fold(name: str, corpus: corpora.Corpus, store: Store) -> Fold:
-    """The rows of a store that a corpus's splits are.
+    """The rows of a store that belong to the splits of a corpus.
 
     A training utterance that S3PRL draws at random from its file (KS's silence) is every window of that file that
     the store has. Dev has the same ones, so those are right there whatever the vectors.

@@ -90,7 +90,7 @@ def line(settings: Settings) -> str:
 
 
 def listed(rates: Iterable[float]) -> str:
-    """Learning rates, each as `vqpool train` writes it."""
+    """Learning rates, in the spelling of `vqpool train`."""
     return ", ".join(map(name_of, rates))
 
 
@@ -109,7 +109,7 @@ def evaluate(name: str, task: Task, settings: Settings) -> Iterator[Score]:
 
 
 def problem(task: Task, fold: Fold) -> Problem:
-    """What is learned in a fold."""
+    """The classification problem of a fold."""
     return Problem(task.labels, task.classes, fold.train, fold.dev, fold.test, fold.dev_weights)
 
 

@@ -162,7 +162,7 @@ def _number(figure: float | None) -> str:
 
 
 def _once(cells: list[list[str]]) -> list[list[str]]:
-    """The first cell of a row only where it is another than above."""
+    """The first cell of a row, or an empty one if it equals the cell above."""
     above = ["", *(row[0] for row in cells)]
     return [["" if row[0] == before else row[0], *row[1:]] for before, row in zip(above, cells)]
 

@@ -28,7 +28,7 @@ def unsupervised() -> list[str]:
 
 
 def rows_without_frames(stored: Sequence[str]) -> list[str]:
-    """Those of :func:`unsupervised` that a store gives that was extracted without frames, with poolings ``stored``."""
+    """Those of `unsupervised` that a store gives that was extracted without frames, with poolings ``stored``."""
     known = [pooling.method(name) for name in unsupervised()]
     return [each.name for each in known if each.moments is None and each.unmapped.name in stored]
 
@@ -59,7 +59,7 @@ def make(
     Args:
         layers: whether to add the accuracy of every single layer of the poolings whose vectors all stores have.
         reference: whether to add the published figures.
-        tick: is called with what was evaluated, after each of :func:`steps`.
+        tick: is called with what was evaluated, after each of `steps`.
     """
     scores: Scores = {name: {} for name in names}
     for task in tasks:
@@ -84,7 +84,7 @@ def make(
 
 
 def steps(tasks: Sequence[Task], names: Sequence[str], layers: bool) -> int:
-    """How often :func:`make` calls ``tick``."""
+    """How often `make` calls ``tick``."""
     return len(tasks) * len(names) + (len(stores.layered(names, tasks)) if layers else 0)
 
 

@@ -17,9 +17,9 @@ from ..errors import InputError
 from ..runner.expert import UtteranceExpert
 from .stacked import PROJECTOR, Forward, backward, forward
 
-#: Optimizers of torch that have one kernel for a whole step on the CPU; the numbers are those of the others.
+#: Optimizers of torch that have one kernel for a whole step on the CPU, with the same numbers.
 _FUSED = ("Adam", "AdamW", "SGD", "Adagrad")
-#: Those that want the loss as a function, or sparse gradients: S3PRL's runner gives neither.
+#: Optimizers that need the loss as a function, or sparse gradients. S3PRL's runner gives neither.
 _REFUSED = ("LBFGS", "SparseAdam")
 #: Heads in a batch: few enough that what a step touches stays in the CPU's cache from forward to update. With a
 #: base-size upstream, parameters and Adam's moments are 2.4 MB a head.
@@ -30,7 +30,7 @@ class Run:
     """One head and its experiment: S3PRL's Featurizer weights, expert, optimizer, scheduler, and folder.
 
     Args:
-        expert: any expert of the task, with its initial parameters; it is copied, but for the corpus.
+        expert: any expert of the task, with its initial parameters; it is copied, except its corpus.
         layers: hidden states of the upstream; with a single one S3PRL's Featurizer has no weights.
         args: what S3PRL's runner saves as `Args` in a checkpoint.
         config: what it saves as `Config`.
@@ -58,7 +58,7 @@ class Run:
         self.parameters = {**dict(self.featurizer.named_parameters()), **dict(self.expert.named_parameters())}
 
     def prepare(self) -> None:
-        """Make the optimizer and scheduler, on the parameters as they are now."""
+        """Make the optimizer and scheduler for the present parameters."""
         from s3prl.optimizers import get_optimizer
         from s3prl.schedulers import get_scheduler
 
@@ -100,7 +100,7 @@ class Run:
         return {**state, "Scheduler": self.scheduler.state_dict()} if self.scheduler else state
 
     def load(self, state: dict[str, Any]) -> None:
-        """Continue from a checkpoint of `state`; InputError where it is of another head."""
+        """Continue from a checkpoint of `state`; InputError if it belongs to another head."""
         try:
             self.featurizer.load_state_dict(state["Featurizer"])
             self.expert.load_state_dict(state["Downstream"])
@@ -109,7 +109,7 @@ class Run:
                 self.scheduler.load_state_dict(state["Scheduler"])
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
-                f"{self.folder}: its checkpoint is of another head: choose another folder."
+                f"{self.folder}: its checkpoint belongs to another head: choose another folder."
             ) from error
         for group in self.optimizer.param_groups if self.fused else ():
             group["fused"] = True
@@ -144,7 +144,7 @@ class Heads:
         return forward(self._parameters, vectors)
 
     def backward(self, done: Forward, gradient: Tensor) -> None:
-        """Add the parameters' gradients, of a loss with this ``gradient`` [H, B, C] by the logits."""
+        """Add the gradients of the parameters; ``gradient`` [H, B, C] is that of the loss by the logits."""
         self._factors.append(backward(self._parameters, done, gradient, self._gradients))
 
     def step(self, clip: float) -> list[Run]:

@@ -1,4 +1,4 @@
-"""A store's vectors in memory, and the order in which training takes them."""
+"""A store's vectors in memory, and the order in which training uses them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..store import Store, layout
 
 
 class Data:
-    """The vectors of some splits in memory, and the order in which training takes them.
+    """The vectors of some splits in memory, and the order in which training uses them.
 
     Raises:
         InputError: a corpus that is not the store's, fewer utterances than a batch, or too little memory.

@@ -46,7 +46,7 @@ def train(
     folder: Path,
     seed: int,
 ) -> list[Run]:
-    """Train one head per pooling and learning rate, in ``folder/POOLING/lr=RATE``; continues what is there.
+    """Train one head for each pooling and learning rate in ``folder/POOLING/lr=RATE``, or continue it.
 
     All heads start from the same parameters, drawn with ``seed``, and see the same batches, those of
     `TrainingSampler` (seed, epoch). Where S3PRL would read a random second of a noise file (Speech Commands'
@@ -62,8 +62,8 @@ def train(
         The runs, those of a pooling beside each other.
 
     Raises:
-        InputError: a pooling with a standard deviation, a config that the runner cannot use or a store cannot serve,
-            a store of another corpus, a folder of another configuration, one that another process writes to, or
+        InputError: a pooling with a standard deviation, a config that the runner or a store cannot use, a store of
+            another corpus, a folder of another configuration, one that another process writes to, or
             vectors that do not fit into memory.
     """
     check(config)
@@ -220,7 +220,7 @@ class Trainer:
     def _log(
         self, split: str, step: int, losses: Tensor, predicted: Tensor, indices: list[int]
     ) -> list[Logged]:
-        """Let each expert log what its head did; the names of the checkpoints to save, and what was logged.
+        """Let each expert log its head's results. Returns names of the checkpoints to save, and what was logged.
 
         Args:
             losses: [H, batches], the mean of each.

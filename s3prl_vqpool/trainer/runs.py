@@ -1,4 +1,4 @@
-"""The folders of the runs: experiments as S3PRL's runner leaves them, made, recognised and continued."""
+"""The folders of the runs: makes, recognises and continues experiments in the form of S3PRL's runner."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ..runner.plugin import expert_of
 from ..store import Store
 from .batched import Run
 
-#: Of the manifest: what the vectors were made of and from.
+#: Keys of the manifest that say how the vectors were made, and from what.
 STORE = ("upstream", "fingerprint", "list_sha256", "dtype", "layers", "dim")
 
 
@@ -37,7 +37,7 @@ def name_of(rate: float) -> str:
 
 
 def check(config: dict[str, Any]) -> None:
-    """InputError for a config that S3PRL's runner cannot use, or a store cannot serve."""
+    """Raise InputError for a config that S3PRL's runner cannot use, or that does not work with a store."""
     runner, modelrc = runner_section(config), modelrc_of(config)
     Section("config.optimizer", config["optimizer"])
     if not isinstance(runner["eval_dataloaders"], list):
@@ -123,7 +123,7 @@ def _expert(store: Store, name: str, config: dict[str, Any], args: argparse.Name
 
 
 def agreed(run: Run) -> bool:
-    """Whether the run's folder was begun with its config; InputError where it holds anything else.
+    """Whether the run's folder was started with its config; InputError if it holds anything else.
 
     S3PRL's runner writes a further config at each evaluation or resumption; the first one is the run's.
     """
@@ -219,7 +219,7 @@ def best(run: Run) -> tuple[int, float, float] | None:
 
 
 def cut_log(path: Path, step: int) -> None:
-    """Keep what was logged up to ``step``; the rest is done again."""
+    """Keep the log up to ``step``. The later steps are made again."""
     if path.exists():
         lines = path.read_text().splitlines(keepends=True)
         kept = [line for line in lines if int((re.search(r" at step (\d+):", line) or [0, 0])[1]) <= step]

@@ -1,4 +1,4 @@
-"""SUPERB's linear head, H times beside each other: logits of pooled vectors, and the parameters' gradients.
+"""H linear heads of SUPERB side by side: logits of pooled vectors, and gradients of the parameters.
 
 Everything between hidden states and logits of that head is linear, so the weighted sum over layers and the projector
 may come after the pooling, and of the two products ``values @ projector.T @ output.T`` either may come first: that of

@@ -110,7 +110,7 @@ def sif(codes: Codes, training: Codes, a: float) -> list[float]:
 
 
 WEIGHTS = ("mean", "AP", *PARTITIONS, "VQ-SIF", "VQ-LP", "VQ-GP", "VQ-BP")
-"""Names that :func:`weights` takes."""
+"""Names that `weights` takes."""
 
 
 def weights(name: str, codes: Codes, training: Codes = (), a: float = 1e-3) -> list[float]:

@@ -68,7 +68,9 @@ class UpstreamExpert(WithCodes, _HfWav2Vec2):
         self._latents = output.detach()
 
     def without_padding(self) -> AbstractContextManager[None] | None:
-        if not isinstance(self.model, Wav2Vec2Model):  # Conformer's convolutions hear padding
+        if not isinstance(
+            self.model, Wav2Vec2Model
+        ):  # padding changes the output of Conformer's convolutions
             return None
         return convolved_apart(self.model, lambda: self.samples)
 
@@ -101,7 +103,7 @@ def _extractor(ckpt: str) -> Wav2Vec2FeatureExtractor:
 
 @contextmanager
 def _no_bars_in_logs() -> Iterator[None]:
-    """transformers draws its progress bar also where nobody sees it move."""
+    """transformers draws its progress bar even if the output is not a terminal."""
     shown = logging.is_progress_bar_enabled()
     if not sys.stderr.isatty():
         logging.disable_progress_bar()

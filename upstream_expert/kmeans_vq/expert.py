@@ -34,7 +34,7 @@ class _Upstream(nn.Module):
 class UpstreamExpert(WithCodes, _Upstream):
     """An upstream of S3PRL whose result also holds ``codes`` and ``code_lengths``.
 
-    Whether they depend on the batch is as with its features: those of S3PRL's baselines (mfcc, fbank) do not.
+    Codes depend on the batch if the features do. The features of S3PRL's baselines (mfcc, fbank) do not.
 
     Args:
         codebook: which upstream, which codebooks.
@@ -57,7 +57,9 @@ class UpstreamExpert(WithCodes, _Upstream):
         self.codebook_sizes = self.codebooks.sizes
         self.window, self.hop = codebook.window, codebook.hop
         if isinstance(self.upstream, Baseline):
-            self.min_frames = 2  # it divides by the standard deviation over time, which one frame has not
+            self.min_frames = (
+                2  # it divides by the standard deviation over time, which one frame does not have
+            )
         self.use_statistics(codebook.statistics)
 
     @torch.no_grad()
