@@ -116,6 +116,7 @@ def _others_quiet() -> Iterator[None]:
         if not sys.warnoptions:
             for category in (FutureWarning, DeprecationWarning, PendingDeprecationWarning):
                 warnings.simplefilter("ignore", category)
+            warnings.filterwarnings("ignore", "This DataLoader will create")  # num_workers is obeyed
         yield
 
 

@@ -17,6 +17,7 @@ import pytest
 from s3prl_vqpool import errors
 from s3prl_vqpool.errors import InputError, one_line, run_command
 from s3prl_vqpool.files import whole, write_text
+from s3prl_vqpool.runner import run_downstream
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {
@@ -27,7 +28,6 @@ ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
 }
 VQPOOL = f"{sys.executable} -m s3prl_vqpool"
-RUNNER = f"{sys.executable} {ROOT / 'run_downstream.py'}"
 
 
 def shell(command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -114,6 +114,7 @@ def test_warnings_for_developers_are_not_shown_and_filters_come_back(
 ) -> None:
     def work() -> int:
         warnings.warn("torch.nn.utils.weight_norm is deprecated", FutureWarning, stacklevel=1)
+        warnings.warn("This DataLoader will create 12 worker processes in total. Our ...", stacklevel=1)
         warnings.warn("for the user", UserWarning, stacklevel=1)
         return 0
 
@@ -153,6 +154,27 @@ def test_a_limit_of_file_size_is_one_line(tmp_path: Path) -> None:
     assert ran.returncode == 2
     (line,) = ran.stderr.splitlines()
     assert "File too large" in line
+
+
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="no /sys, where nobody can make files")
+def test_a_folder_that_cannot_be_written_to_is_one_line() -> None:
+    ran = shell(f"{VQPOOL} synthesise --output /sys/kernel/corpora --tasks ic --size small")
+    assert ran.returncode == 2
+    (line,) = ran.stderr.splitlines()
+    assert line.startswith("error: /sys/kernel/corpora: ")
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_signal_says_which_checkpoint_continues(tmp_path: Path) -> None:
+    argv = ["-m", "train", "-p", str(tmp_path), "-d", "vqpool_ks", "-o", "config.runner.total_steps=9"]
+    assert run_downstream._where(argv).endswith("no checkpoint has been saved yet; run it again")
+    for step in (90, 100):
+        (tmp_path / f"states-{step}.ckpt").touch()
+        os.utime(tmp_path / f"states-{step}.ckpt", (step, step))
+    assert run_downstream._where(argv).endswith(
+        f"the same command with -a continues from {tmp_path}/states-100.ckpt"
+    )
+    assert run_downstream._where(["-m", "evaluate", "-e", str(tmp_path)]) == "run_downstream.py: run it again"
 
 
 @pytest.mark.parametrize(

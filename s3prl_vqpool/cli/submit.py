@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..corpora.tasks import Task, by_name, registered
 from ..errors import InputError
 from ..files import asked_for
-from ..runner import submission
-from ..runner.submission import Predictions
 from .options import add_overwrite
+
+if TYPE_CHECKING:
+    from ..runner.submission import Predictions
 
 HELP = (
     "Check the test predictions of experiments and zip them for the SUPERB leaderboard. Only predictions that "
@@ -41,6 +43,8 @@ def on_the_leaderboard() -> list[Task]:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..runner import submission
+
     found = collect({task.name: getattr(args, task.name) or [] for task in on_the_leaderboard()})
     with asked_for(args.output / "predict.zip", overwrite=args.overwrite):
         written = submission.write_zip(args.output, found)
@@ -56,6 +60,8 @@ def collect(given: dict[str, list[Path]]) -> list[Predictions]:
     Raises:
         InputError: none given, two of the same fold, or any that `submission.collect` refuses.
     """
+    from ..runner import submission
+
     if not any(given.values()):
         raise InputError(f"Give at least one experiment: {', '.join(f'--{name}' for name in given)}.")
     predictions = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..corpora import synthetic
 from ..corpora.tasks import by_name
 from ..files import alone
 
@@ -18,13 +17,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tasks",
         nargs="+",
-        choices=synthetic.TASKS,
-        default=synthetic.TASKS,
+        metavar="TASK",
         help="tasks whose corpora are made (default: all)",
     )
     parser.add_argument(
         "--size",
-        choices=list(synthetic.SIZES),
+        metavar="SIZE",
         default="default",
         help="small is for tests (default: %(default)s)",
     )
@@ -34,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..corpora import synthetic
+
     with alone(args.output):
         made = synthetic.synthesise(args.output, args.tasks, args.size, args.seed)
     for name, datarc in made.items():
