@@ -16,7 +16,7 @@ from ..files import asked_for
 from .options import add_overwrite
 
 if TYPE_CHECKING:
-    from ..tables.stores import Task
+    from ..tables.stores import StoredTask
     from ..tables.table import Table
 
 HELP = "Compute a table of the paper from stores of features (vqpool extract)."
@@ -180,7 +180,7 @@ def _supervised(args: argparse.Namespace) -> int:
         return _finish(table, args, stem)
 
 
-def _tasks(args: argparse.Namespace) -> list[Task]:
+def _tasks(args: argparse.Namespace) -> list[StoredTask]:
     from ..store import Store
     from ..tables import stores
 

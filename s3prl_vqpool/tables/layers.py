@@ -8,7 +8,7 @@ from torch import Tensor
 
 from . import linear
 from .linear import Settings
-from .stores import Task
+from .stores import StoredTask
 from .supervised import Score, chosen, problem, settings
 
 NOTE = "by layer: one linear layer on the layer's vectors, or, learned, on their sum weighted by a softmax"
@@ -20,7 +20,7 @@ LayerScores = dict[str, dict[str, dict[int | str, list[Score]]]]
 
 
 def measure(
-    tasks: Sequence[Task],
+    tasks: Sequence[StoredTask],
     names: Sequence[str],
     rates: Sequence[float] | None,
     seeds: Sequence[int],
@@ -35,7 +35,7 @@ def measure(
     return scores
 
 
-def _evaluate(name: str, task: Task, settings: Settings) -> dict[int | str, list[Score]]:
+def _evaluate(name: str, task: StoredTask, settings: Settings) -> dict[int | str, list[Score]]:
     vectors = task.features.stored(name)  # [N, layers, D]
     parts: dict[int | str, Tensor] = dict(enumerate(vectors.unbind(1)))
     if len(parts) > 1:

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import corpora, pooling
-from ..corpora.tasks import Task as Kind
-from ..corpora.tasks import by_downstream, registered
+from ..corpora.tasks import Task, by_downstream, registered
 from ..errors import InputError
 from ..runner.config import datarc_of
 from .features import Features
@@ -27,10 +26,10 @@ UPSTREAM = ("upstream", "fingerprint")
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class StoredTask:
     """A task on its store; ``labels`` int64 [N, slots], ``classes`` the number of classes of each slot."""
 
-    kind: Kind
+    kind: Task
     path: Path
     store: Store
     corpus: str
@@ -68,7 +67,7 @@ class Task:
         return self.features.frames is not None or (one and needed.name in self.layered)
 
 
-def tasks(stores: Mapping[Path, Store]) -> list[Task]:
+def tasks(stores: Mapping[Path, Store]) -> list[StoredTask]:
     """The tasks of opened stores, in the order of the table.
 
     Raises:
@@ -88,7 +87,7 @@ def tasks(stores: Mapping[Path, Store]) -> list[Task]:
     return [task(path, stores[path]) for path in ordered]
 
 
-def kind_of(path: Path, store: Store) -> Kind:
+def kind_of(path: Path, store: Store) -> Task:
     """The task that a store was extracted for; InputError, which names the store, where there is none."""
     try:
         return by_downstream(str(store.manifest["downstream"]))
@@ -96,17 +95,17 @@ def kind_of(path: Path, store: Store) -> Kind:
         raise InputError(f"{path}: {error}") from error
 
 
-def layered(names: Sequence[str], tasks: Sequence[Task]) -> list[str]:
+def layered(names: Sequence[str], tasks: Sequence[StoredTask]) -> list[str]:
     """Those of ``names`` whose vectors of every layer all stores have."""
     return [name for name in names if all(name in task.layered for task in tasks)]
 
 
-def available(names: Sequence[str], tasks: Sequence[Task]) -> list[str]:
+def available(names: Sequence[str], tasks: Sequence[StoredTask]) -> list[str]:
     """Those of ``names`` that all tasks give."""
     return [name for name in names if all(task.gives(name) for task in tasks)]
 
 
-def demand(names: Sequence[str], tasks: Sequence[Task]) -> None:
+def demand(names: Sequence[str], tasks: Sequence[StoredTask]) -> None:
     """InputError unless all tasks give all of ``names``; names the first that does not."""
     for name in names:
         for task in tasks:
@@ -116,7 +115,7 @@ def demand(names: Sequence[str], tasks: Sequence[Task]) -> None:
                 )
 
 
-def task(path: Path, store: Store) -> Task:
+def task(path: Path, store: Store) -> StoredTask:
     """The task of a store, divided as the corpus that its manifest names is.
 
     Raises:
@@ -126,7 +125,7 @@ def task(path: Path, store: Store) -> Task:
     first = next(iter(splits.values()))
     for corpus in splits.values():
         _check_labels(corpus, store, path)
-    return Task(
+    return StoredTask(
         kind_of(path, store),
         path,
         store,

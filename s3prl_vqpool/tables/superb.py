@@ -23,11 +23,11 @@ from ..trainer.batched import Run
 from ..trainer.runs import best
 from .linear import Fits
 from .nearest import Fold
-from .stores import Task
+from .stores import StoredTask
 from .supervised import Measured, Score, Scores, chosen, listed
 
 
-def choose(names: Sequence[str] | None, tasks: Sequence[Task]) -> list[str]:
+def choose(names: Sequence[str] | None, tasks: Sequence[StoredTask]) -> list[str]:
     """Poolings as stores name them, each once; by default those that all stores have.
 
     Raises:
@@ -45,7 +45,7 @@ def choose(names: Sequence[str] | None, tasks: Sequence[Task]) -> list[str]:
     return wanted
 
 
-def _lack(name: str, task: Task) -> str:
+def _lack(name: str, task: StoredTask) -> str:
     if len(task.folds) > 1 and pooling.method(name).needs_counts:
         return (
             f"{name} has training statistics, and a store has those of one fold alone: give --protocol paper"
@@ -56,7 +56,7 @@ def _lack(name: str, task: Task) -> str:
 
 
 def measure(
-    tasks: Sequence[Task],
+    tasks: Sequence[StoredTask],
     names: Sequence[str],
     rates: Sequence[float] | None,
     seeds: Sequence[int],
@@ -90,7 +90,7 @@ def measure(
     return Measured("superb", "SUPERB's head on stored vectors, test accuracy in %", scores, lines, full)
 
 
-def config(task: Task, override: str | None) -> dict[str, Any]:
+def config(task: StoredTask, override: str | None) -> dict[str, Any]:
     """The default config of a task with `-o` applied; the corpus is the store's.
 
     Raises:
@@ -119,7 +119,7 @@ def config(task: Task, override: str | None) -> dict[str, Any]:
 class Experiments:
     """A task's heads, of every pooling and rate, below ``folder``."""
 
-    task: Task
+    task: StoredTask
     names: Sequence[str]
     config: dict[str, Any]
     rates: tuple[float, ...]

@@ -13,7 +13,7 @@ from ..trainer.runs import name_of
 from . import learned, linear, nearest
 from .linear import Fits, Problem, Settings
 from .nearest import Fold
-from .stores import Task
+from .stores import StoredTask
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Measured:
 
 
 def measure(
-    tasks: Sequence[Task],
+    tasks: Sequence[StoredTask],
     names: Sequence[str],
     rates: Sequence[float] | None,
     seeds: Sequence[int],
@@ -78,7 +78,7 @@ def measure(
     return Measured("paper", "One linear layer on pooled vectors, test accuracy in %", scores, lines, full)
 
 
-def settings(task: Task, rates: Sequence[float] | None, seeds: Sequence[int]) -> Settings:
+def settings(task: StoredTask, rates: Sequence[float] | None, seeds: Sequence[int]) -> Settings:
     """The paper's for a task, at its own learning rate or at ``rates``."""
     protocol = task.kind.protocol
     return Settings(protocol.batch, protocol.epochs, tuple(rates or [protocol.rate]), tuple(seeds))
@@ -94,7 +94,7 @@ def listed(rates: Iterable[float]) -> str:
     return ", ".join(map(name_of, rates))
 
 
-def evaluate(name: str, task: Task, settings: Settings) -> Iterator[Score]:
+def evaluate(name: str, task: StoredTask, settings: Settings) -> Iterator[Score]:
     """The score of each fold of pooling ``name``; its statistics are those of the fold's training rows alone."""
     if pooling.method(name).learned is not None:
         for fold in task.folds:
@@ -108,7 +108,7 @@ def evaluate(name: str, task: Task, settings: Settings) -> Iterator[Score]:
             yield chosen(fold.name, fits, settings.rates, options)
 
 
-def problem(task: Task, fold: Fold) -> Problem:
+def problem(task: StoredTask, fold: Fold) -> Problem:
     """The classification problem of a fold."""
     return Problem(task.labels, task.classes, fold.train, fold.dev, fold.test, fold.dev_weights)
 

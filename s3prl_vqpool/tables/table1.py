@@ -15,7 +15,7 @@ from ..pooling.options import in_short
 from . import nearest, stores
 from .nearest import Score
 from .published import TABLE1
-from .stores import Task
+from .stores import StoredTask
 from .table import Row, Table, about_published, measured, published
 
 #: pooling -> task -> the score of each fold
@@ -33,7 +33,7 @@ def rows_without_frames(stored: Sequence[str]) -> list[str]:
     return [each.name for each in known if each.moments is None and each.unmapped.name in stored]
 
 
-def choose(names: Sequence[str] | None, tasks: Sequence[Task]) -> list[str]:
+def choose(names: Sequence[str] | None, tasks: Sequence[StoredTask]) -> list[str]:
     """Poolings as they are registered, each once; by default those that all ``tasks`` give.
 
     Raises:
@@ -52,7 +52,11 @@ def choose(names: Sequence[str] | None, tasks: Sequence[Task]) -> list[str]:
 
 
 def make(
-    tasks: Sequence[Task], names: Sequence[str], layers: bool, reference: bool, tick: Callable[[str], None]
+    tasks: Sequence[StoredTask],
+    names: Sequence[str],
+    layers: bool,
+    reference: bool,
+    tick: Callable[[str], None],
 ) -> Table:
     """The table of poolings ``names``.
 
@@ -83,12 +87,12 @@ def make(
     )
 
 
-def steps(tasks: Sequence[Task], names: Sequence[str], layers: bool) -> int:
+def steps(tasks: Sequence[StoredTask], names: Sequence[str], layers: bool) -> int:
     """How often `make` calls ``tick``."""
     return len(tasks) * len(names) + (len(stores.layered(names, tasks)) if layers else 0)
 
 
-def by_layer(source: str, name: str, tasks: Sequence[Task]) -> list[Row]:
+def by_layer(source: str, name: str, tasks: Sequence[StoredTask]) -> list[Row]:
     """A row for each layer of pooling ``name``, 0 first: for wav2vec 2.0 the projected CNN output."""
     accuracies: dict[str, list[float]] = {}
     for task in tasks:
@@ -107,7 +111,7 @@ def _mean(folds: Sequence[Score]) -> float:
     return mean(score.accuracy for score in folds)
 
 
-def _notes(tasks: Sequence[Task], scores: Scores) -> list[str]:
+def _notes(tasks: Sequence[StoredTask], scores: Scores) -> list[str]:
     notes = []
     for task in tasks:
         indexed = ", ".join(str(len(fold.train)) for fold in task.folds)
@@ -129,7 +133,7 @@ def chosen_options(name: str, column: str, folds: Sequence[Mapping[str, Any]]) -
     return notes
 
 
-def _configuration(tasks: Sequence[Task], scores: Scores) -> dict[str, object]:
+def _configuration(tasks: Sequence[StoredTask], scores: Scores) -> dict[str, object]:
     return {
         "version": __version__,
         "torch": torch.__version__,

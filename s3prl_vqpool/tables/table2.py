@@ -12,7 +12,7 @@ from .. import __version__, pooling
 from . import stores
 from .layers import NOTE, LayerScores
 from .published import TABLE2
-from .stores import Task
+from .stores import StoredTask
 from .supervised import Measured, Score, listed
 from .table import Row, Table, about_published, published, repeated
 from .table1 import chosen_options
@@ -20,7 +20,7 @@ from .table1 import chosen_options
 OTHER_HEAD = "paper: its heads are one linear layer on pooled vectors, not SUPERB's."
 
 
-def choose(names: Sequence[str] | None, tasks: Sequence[Task]) -> list[str]:
+def choose(names: Sequence[str] | None, tasks: Sequence[StoredTask]) -> list[str]:
     """Poolings as they are registered, each once; by default those that all ``tasks`` give.
 
     Raises:
@@ -34,7 +34,11 @@ def choose(names: Sequence[str] | None, tasks: Sequence[Task]) -> list[str]:
 
 
 def make(
-    measured: Measured, layers: LayerScores, tasks: Sequence[Task], seeds: Sequence[int], reference: bool
+    measured: Measured,
+    layers: LayerScores,
+    tasks: Sequence[StoredTask],
+    seeds: Sequence[int],
+    reference: bool,
 ) -> Table:
     """The table of what was measured: means and sample standard deviations over ``seeds``.
 
@@ -70,7 +74,7 @@ def _by_layer(source: str, name: str, by_task: dict[str, dict[int | str, list[Sc
     ]
 
 
-def _notes(measured: Measured, tasks: Sequence[Task], seeds: Sequence[int]) -> Iterator[str]:
+def _notes(measured: Measured, tasks: Sequence[StoredTask], seeds: Sequence[int]) -> Iterator[str]:
     spread = "mean and standard deviation over seeds" if len(seeds) > 1 else "seed"
     yield f"{spread} {', '.join(map(str, seeds))}; each at its best evaluation on dev"
     for task in tasks:
@@ -88,7 +92,7 @@ def _choices(measured: Measured) -> Iterator[str]:
 
 
 def _configuration(
-    measured: Measured, layers: LayerScores, tasks: Sequence[Task], seeds: Sequence[int]
+    measured: Measured, layers: LayerScores, tasks: Sequence[StoredTask], seeds: Sequence[int]
 ) -> dict[str, object]:
     return {
         "version": __version__,

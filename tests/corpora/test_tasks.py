@@ -28,8 +28,8 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "_tasks", dict(tasks._tasks))
 
 
-def task(name: str = "esc", downstream: str = "vqpool_esc", **rest: Any) -> Task:
-    return Task(name, "sounds", downstream, "esc:load", (tasks.Place("root", "ROOT"),), **rest)
+def task(name: str = "fifth", downstream: str = "vqpool_fifth", **rest: Any) -> Task:
+    return Task(name, "sounds", downstream, "fifth:load", (tasks.Place("root", "ROOT"),), **rest)
 
 
 FOLDED = task(folds=("a", "b", "c"), fold_key="held_out")
@@ -79,9 +79,9 @@ def test_folds_that_contradict_or_are_unknown_are_refused() -> None:
     with refused("-v b: the config says datarc.held_out: c; leave one of the two out."):
         FOLDED.fold({"held_out": "c"}, "b")
     for datarc, variant in (({"held_out": "d"}, None), ({}, "d")):
-        with refused("Unknown fold of vqpool_esc: 'd'. Known: a, b, c."):
+        with refused("Unknown fold of vqpool_fifth: 'd'. Known: a, b, c."):
             FOLDED.fold(datarc, variant)
-    with refused("-v a: vqpool_esc has no folds; leave -v out."):
+    with refused("-v a: vqpool_fifth has no folds; leave -v out."):
         task().fold({}, "a")
 
 
@@ -94,7 +94,7 @@ def test_corpus_keys_are_all_but_the_fold_and_how_it_is_read(tmp_path: Path, mon
 def test_a_path_that_is_not_given_is_named() -> None:
     key = "config.downstream_expert.datarc.root"
     for datarc in ({}, {"root": None}):
-        with refused(f"{key}: vqpool_esc needs this path, give -o {key}=PATH."):
+        with refused(f"{key}: vqpool_fifth needs this path, give -o {key}=PATH."):
             task().load(datarc)
 
 
@@ -110,8 +110,8 @@ def test_unknown_names_have_close_matches() -> None:
 def test_a_name_or_downstream_is_registered_once(known: None) -> None:
     added = register(task())
     assert registered()[-1] is added
-    for name, downstream in (("esc", "vqpool_other"), ("other", "vqpool_esc")):
-        with refused(f"Task {name!r} ({downstream}) is registered already, as 'esc' (vqpool_esc)."):
+    for name, downstream in (("fifth", "vqpool_other"), ("other", "vqpool_fifth")):
+        with refused(f"Task {name!r} ({downstream}) is registered already, as 'fifth' (vqpool_fifth)."):
             register(replace(added, name=name, downstream=downstream))
 
 

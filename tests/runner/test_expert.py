@@ -16,9 +16,9 @@ from torch.testing import assert_close
 
 import s3prl_vqpool  # noqa: F401  (makes s3prl importable)
 from s3prl_vqpool import codes
+from s3prl_vqpool.corpora.synthetic import TASKS
 from s3prl_vqpool.errors import InputError
 
-TASKS = ("ks", "sid", "ic", "er")
 SIZES = {
     "ks": {"batch_size": 16},
     "sid": {"max_timestep": 128000, "train_batch_size": 4, "eval_batch_size": 1},
@@ -44,7 +44,7 @@ def make(build: Any, synthetic: dict) -> Any:
 
     def make(task: str, pooling: str = "mean", datarc: dict | None = None, **arguments: Any) -> Any:
         codes.publish(None)
-        return build(task, {**synthetic[task], **SIZES[task], **(datarc or {})}, pooling, **arguments)
+        return build(task, {**synthetic[task], **SIZES.get(task, {}), **(datarc or {})}, pooling, **arguments)
 
     return make
 

@@ -81,26 +81,26 @@ def test_tasks_refuse_two_of_a_kind_and_two_upstreams(divisions: dict) -> None:
 
 def test_a_store_of_no_known_task_is_refused(divisions: dict) -> None:
     """It was left out of the table without a word; alone it ended in an IndexError."""
-    known, unknown = fake("ks")[0], fake("esc")[0]
+    known, unknown = fake("ks")[0], fake("none")[0]
     for given in ({Path("a"): unknown}, {Path("k"): known, Path("a"): unknown}):
-        with pytest.raises(InputError, match=r"^a: Unknown downstream of a task: 'vqpool_esc'\."):
+        with pytest.raises(InputError, match=r"^a: Unknown downstream of a task: 'vqpool_none'\."):
             stores.tasks(given)
 
 
 def test_a_store_of_a_registered_task_is_taken(divisions: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_tasks", dict(registry._tasks))
     protocol = registry.Protocol(batch=8, epochs=2, rate=0.5)
-    registry.register(registry.Task("esc", "sounds", "vqpool_esc", "esc:load", (), protocol=protocol))
+    registry.register(registry.Task("fifth", "sounds", "vqpool_fifth", "fifth:load", (), protocol=protocol))
     opened = {}
-    for name in ("esc", "ks"):
+    for name in ("fifth", "ks"):
         opened[Path(name)], corpus = fake(name)
         divisions[f"vqpool_{name}"] = [("", corpus)]
     found = stores.tasks(opened)
-    assert [task.name for task in found] == ["KS", "ESC"]
+    assert [task.name for task in found] == ["KS", "FIFTH"]
     assert supervised.settings(found[1], None, [0]) == Settings(8, 2, (0.5,), (0,))
     table = table1.make(found, ["AP"], False, True, lambda done: None)
-    assert table.rows[0].accuracy == {"KS": 100, "ESC": 100}
-    assert "paper: has no figures of ESC." in table.notes
+    assert table.rows[0].accuracy == {"KS": 100, "FIFTH": 100}
+    assert "paper: has no figures of FIFTH." in table.notes
 
 
 def test_tasks_refuse_a_corpus_with_other_labels(divisions: dict) -> None:

@@ -114,7 +114,7 @@ def fifth(monkeypatch: pytest.MonkeyPatch) -> str:
     """The column of a task that the paper does not have."""
     monkeypatch.setattr(tasks, "_tasks", dict(tasks._tasks))
     return tasks.register(
-        replace(tasks.by_name("er"), name="esc", downstream="vqpool_esc", published=None)
+        replace(tasks.by_name("er"), name="fifth", downstream="vqpool_fifth", published=None)
     ).column
 
 
@@ -126,12 +126,12 @@ def test_a_further_task_changes_nothing_for_the_papers_four(fifth: str) -> None:
 def test_a_task_that_the_paper_lacks_has_empty_cells_and_a_note(fifth: str) -> None:
     """The paper's average once stood below it, and below no other columns than the paper's."""
     assert about_published(1, TASKS) == about_published(1, [*TASKS, fifth])[:1]
-    assert about_published(1, [*TASKS, fifth])[1:] == ["paper: has no figures of ESC."]
+    assert about_published(1, [*TASKS, fifth])[1:] == ["paper: has no figures of FIFTH."]
     columns = (*TASKS, fifth)
     rows = [measured("mfcc_vq", "AP", {**FULL, fifth: 1.0}), *published(TABLE1, ["AP"], columns)]
     lines = Table("a title", columns, rows, [], {}).csv().splitlines()
     assert lines[:3] == [
-        "source,pooling,layer,KS,SID,IC,ER,ESC",
+        "source,pooling,layer,KS,SID,IC,ER,FIFTH",
         "mfcc_vq,AP,mean,50.00,25.00,12.50,33.33,1.00",
         "paper: base,AP,mean,58.44,13.85,26.71,53.44,",
     ]

@@ -17,8 +17,6 @@ import torch
 
 from s3prl_vqpool.runner import provenance
 
-TASKS = ("ks", "sid", "ic", "er")
-
 
 class Refused(Exception):
     """The one line that a mistake gives."""
