@@ -14,7 +14,9 @@ import s3prl_vqpool  # noqa: F401  (makes s3prl importable)
 # isort: split
 import pytest
 import yaml
-from experiment_folders import TASKS, Refused, members, truth_of
+from experiment_folders import Refused, members, truth_of
+
+from s3prl_vqpool.corpora.synthetic import TASKS
 
 RUNNER = {
     "total_steps": 6,
