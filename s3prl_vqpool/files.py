@@ -276,27 +276,28 @@ def parse_json(text: str, name: str, way_out: str) -> Any:
         raise InputError(f"{name}: malformed JSON ({reason}). {way_out}") from error
 
 
-def read_yaml(path: str | Path, way_out: str) -> Any:
-    """The content of a YAML file: sections, lists, texts, numbers, true, false and nothing.
+def parse_yaml(text: str, name: str) -> Any:
+    """The content of a YAML text: sections, lists, texts, numbers, true, false and nothing.
+
+    Args:
+        name: of the file, for the error.
 
     Raises:
-        InputError: cannot be read, not YAML, nested too deeply, too many values (as where a list is doubled many
+        InputError: not YAML, nested too deeply, too many values (as where a list is doubled many
             times by its alias), a whole number beyond 64 bits, a date, or a value of another kind.
     """
     import yaml
 
     try:
-        content = yaml.safe_load(Path(path).read_text("utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}). {way_out}") from error
+        content = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError, TypeError, AttributeError, LookupError) as error:
         reason = (
             "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())[:200]
         )
-        raise InputError(f"{path}: not YAML ({reason}). {way_out}") from error
+        raise InputError(f"{name}: not YAML ({reason}).") from error
     problem = _strange(content)
     if problem:
-        raise InputError(f"{path}: {problem}. {way_out}")
+        raise InputError(f"{name}: {problem}.")
     return content
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from ..errors import InputError
-from ..files import write_text
+from ..files import parse_yaml, write_text
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ def load(path: str | Path | None, name: str = "kmeans_vq") -> Codebook:
         raise InputError(f"{name} needs codebooks: -g codebook.yaml, as vqpool kmeans writes it.")
     path = Path(path)
     try:
-        content: Any = yaml.safe_load(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        content: Any = parse_yaml(path.read_text(), path.name)
+    except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: not a codebook.yaml as vqpool kmeans writes it ({reason}).") from error
     if not isinstance(content, dict):

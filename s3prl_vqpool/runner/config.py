@@ -14,6 +14,7 @@ import yaml
 
 from ..corpora.tasks import READING, Task, by_downstream
 from ..errors import InputError, unknown_name
+from ..files import parse_yaml
 from . import plugin
 
 _EXPONENT = re.compile(r"[-+]?\d+\.?\d*[eE][-+]?\d+")
@@ -32,7 +33,7 @@ def find(downstream: str, given: str | None) -> Path:
     else:
         path = Path("downstream") / downstream / "config.yaml"  # where S3PRL looks
     try:
-        content = yaml.safe_load(path.read_text())
+        content = parse_yaml(path.read_text("utf-8"), str(path))
     except OSError as error:
         hint = (
             ""
@@ -40,7 +41,7 @@ def find(downstream: str, given: str | None) -> Path:
             else " S3PRL's wheel carries no configs: take it from S3PRL's repository, and give it with -c."
         )
         raise InputError(f"{path}: cannot read this config ({error.strerror}).{hint}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise InputError(f"{path}: not YAML ({' '.join(str(error).split())}).") from error
     sections = content if isinstance(content, dict) else {}
     missing = [key for key in ("runner", "optimizer", "downstream_expert") if key not in sections]

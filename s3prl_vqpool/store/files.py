@@ -19,7 +19,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import InputError
-from ..files import sha256
+from ..files import parse_json, sha256
+from . import shapes
 from .rows import Row
 
 MANIFEST, DONE, STATISTICS = "manifest.json", "done.json", "pooling_statistics.safetensors"
@@ -114,10 +115,10 @@ def about_shard(folder: Path, number: int) -> dict[str, Any]:
     path = folder / index_name(number)
     try:
         with open(path) as file:
-            about = json.loads(file.readline())
-        return {key: about[key] for key in ("file", "sha256", "bytes", "utterances")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            about = _parsed(file.readline(), shapes.about_shard)
+    except (OSError, ValueError) as error:
         raise _unreadable(path) from error
+    return {key: about[key] for key in ("file", "sha256", "bytes", "utterances")}
 
 
 def about_all(folder: Path, count: int, before: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,7 +140,7 @@ def about_all(folder: Path, count: int, before: Mapping[str, Any]) -> dict[str, 
 def about_part(folder: Path, number: int, pooling: str) -> dict[str, Any] | None:
     """Of a part: file, sha256, bytes, utterances, made; None where it is not there."""
     try:
-        return json.loads((folder / part_index_name(number, pooling)).read_text())
+        return _parsed((folder / part_index_name(number, pooling)).read_text(), shapes.about_part)
     except (OSError, ValueError):
         return None
 
@@ -149,25 +150,30 @@ def read_index(folder: Path, number: int) -> Shard:
     path = folder / index_name(number)
     try:
         first, *lines = path.read_text().splitlines()
-        entries = [json.loads(line) for line in lines]
-        if len(entries) != json.loads(first)["utterances"]:
+        entries = [_parsed(line, shapes.row) for line in lines]
+        if len(entries) != _parsed(first, shapes.about_shard)["utterances"]:
             raise ValueError("lines are missing")
         rows = [entry.pop("row") for entry in entries]
         return rows, [
             Row(**{**entry, "path": Path(entry["path"]), "label": tuple(entry["label"])}) for entry in entries
         ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise _unreadable(path) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file of a store; InputError if it is damaged."""
+    """Read a store's manifest, or its `DONE`; InputError if it is damaged."""
     try:
-        content = json.loads(path.read_text())
+        return _parsed(path.read_text(), shapes.manifest if path.name == MANIFEST else shapes.done)
     except (OSError, ValueError) as error:
         raise _unreadable(path) from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: not a store's {path.name}.")
+
+
+def _parsed(text: str, shape: shapes.Test) -> dict[str, Any]:
+    """The content of a JSON text; ValueError where it has not the ``shape``."""
+    content = parse_json(text, "", "")
+    if not shape(content):
+        raise ValueError("it has not the keys and values that a store writes")
     return content
 
 

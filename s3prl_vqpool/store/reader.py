@@ -122,7 +122,9 @@ class Store:
     def codes(self, row: int) -> Tensor:
         """Code indices int64 [T, G] of a row, T = ``utterances[row].length``."""
         shard, _, start = self._place[row]
-        codes = self._tensors(tensors_name(shard))["codes"]
+        codes = self._tensor(
+            tensors_name(shard), "codes", self._frames(shard), len(self.manifest["codebook_sizes"])
+        )
         return codes[start : start + self.utterances[row].length].long()
 
     def frames(self, row: int) -> Tensor:
@@ -136,7 +138,7 @@ class Store:
                 f"{self.folder}: extracted without --frames: extract again with it, to another --store."
             )
         shard, _, start = self._place[row]
-        frames = self._tensors(tensors_name(shard))["frames"]
+        frames = self._tensor(tensors_name(shard), "frames", self._frames(shard), self.manifest["dim"])
         return frames[start : start + self.utterances[row].length].float()
 
     def vectors(self, pooling: str, rows: Sequence[int] | None = None) -> Tensor:
@@ -159,11 +161,14 @@ class Store:
             where.setdefault(shard, []).append((position, place))
         dtype = {"float16": torch.float16, "float32": torch.float32}[self.manifest["dtype"]]
         size = method(pooling).output_dim(self.manifest["dim"])
-        gathered = torch.empty(len(wanted), self.manifest["layers"], size, dtype=dtype)
+        layers, stored = self.manifest["layers"], {}
+        for shard in where:
+            name = part_name(shard, pooling) if pooling in self.added else tensors_name(shard)
+            stored[shard] = self._tensor(name, f"vectors.{pooling}", len(self.shards[shard]), layers, size)
+        gathered = torch.empty(len(wanted), layers, size, dtype=dtype)
         for shard, pairs in where.items():
             positions, places = map(torch.tensor, zip(*pairs))
-            name = part_name(shard, pooling) if pooling in self.added else tensors_name(shard)
-            gathered[positions] = self._tensors(name)[f"vectors.{pooling}"][places]
+            gathered[positions] = stored[shard][places]
         return gathered
 
     def statistics(self, pooling: str) -> Counts:
@@ -183,13 +188,20 @@ class Store:
         if pooling not in self.poolings:
             raise unknown_name(f"pooling in {self.folder}:", pooling, self.poolings)
 
-    def _tensors(self, name: str) -> dict[str, Tensor]:
+    def _frames(self, shard: int) -> int:
+        """Frames of all utterances of a shard."""
+        return sum(self.utterances[row].length for row in self.shards[shard])
+
+    def _tensor(self, name: str, key: str, *shape: int) -> Tensor:
+        """A tensor of a file; InputError where it is not there, or of another shape."""
+        path = self.folder / name
+        damaged = InputError(f"{path}: damaged: vqpool store verify {self.folder} says what to do.")
         if name not in self._open:
-            path = self.folder / name
             try:
                 self._open[name], _ = read_tensors(path, "a store's tensors")
             except InputError as error:
-                raise InputError(
-                    f"{path}: damaged: vqpool store verify {self.folder} says what to do."
-                ) from error
-        return self._open[name]
+                raise damaged from error
+        tensor = self._open[name].get(key)
+        if tensor is None or tuple(tensor.shape) != shape:
+            raise damaged
+        return tensor

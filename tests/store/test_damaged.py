@@ -1,0 +1,121 @@
+"""Every JSON file of a store, damaged in many ways: one line each, from whatever reads it; never a traceback."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from s3prl_vqpool import cli
+from s3prl_vqpool.errors import InputError
+from s3prl_vqpool.store import Store, verify
+
+JUNK: tuple[Any, ...] = (
+    None, True, -1, 0, 3, 2**62, 10**25, 1.5, float("nan"), float("inf"), "", "x", "../x", "a\0b", "\udcff", [], [[]],
+    [None], {}, {"a": {}}, [1, "x"], {"file": 3},
+)  # fmt: skip
+DAMAGED = 240
+
+
+def places(content: Any) -> Iterator[tuple[Any, Any]]:
+    """(container, key) of every value in a JSON content."""
+    entries = content.items() if isinstance(content, dict) else enumerate(content)
+    for key, value in list(entries):
+        yield content, key
+        if isinstance(value, (dict, list)):
+            yield from places(value)
+
+
+def damage(text: str, chosen: random.Random) -> str:
+    """A text of JSON lines with one thing wrong."""
+    if chosen.random() < 0.2:
+        at = chosen.randrange(len(text))
+        return chosen.choice(
+            [text[:at], text[:at] + "[" * 100_000, text[:at] + "\x00\xff" + text[at + 2 :], "", "7"]
+        )
+    try:
+        lines = [json.loads(text)]
+    except ValueError:
+        lines = [json.loads(line) for line in text.splitlines()]
+    container, key = chosen.choice(list(places(lines)))
+    if chosen.random() < 0.3 and isinstance(container, dict):
+        del container[key]
+    else:
+        container[key] = chosen.choice(JUNK)
+    return "".join(f"{json.dumps(line)}\n" for line in lines)
+
+
+def use(folder: Path) -> None:
+    """What readers do with a store."""
+    store = Store.open(folder)
+    list(verify.info(store))
+    list(verify.damaged(store))
+    verify.files(store)
+    for name in store.poolings:
+        store.vectors(name)
+    for row in range(len(store.utterances)):
+        store.codes(row)
+        store.frames(row)
+    store.require_audio()
+
+
+def outcome(folder: Path) -> str | None:
+    """What is said where a store cannot be used."""
+    try:
+        use(folder)
+    except InputError as error:
+        return str(error)
+    return None
+
+
+@pytest.fixture(scope="module")
+def whole(extract: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("damaged") / "store"
+    assert extract("mfcc", folder, "--frames") == 0
+    assert cli.main(["store", "add-pooling", str(folder), "VQ-GP"]) == 0
+    use(folder)
+    return folder
+
+
+def test_a_damaged_file_is_one_line(
+    whole: Path, extract: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen, refused = random.Random(0), 0
+    names = sorted(path.name for path in whole.iterdir() if path.suffix in (".json", ".jsonl"))
+    names += ["manifest.json", "done.json"] * 3
+    for number in range(DAMAGED):
+        copied = Path(shutil.copytree(whole, tmp_path / str(number)))
+        path = copied / chosen.choice(names)
+        path.write_text(damage(path.read_text(), chosen), encoding="utf-8", errors="surrogatepass")
+        said = outcome(copied)
+        refused += said is not None
+        assert "\n" not in (said or ""), path.read_text()
+        if number % 12 == 0:
+            capsys.readouterr()
+            for argv in (["verify"], ["add-pooling", "VQ-BP"], ["info"]):
+                code = cli.main(["store", argv[0], str(copied), *argv[1:]])
+                assert code in (0, 1, 2)
+            assert extract("mfcc", copied, "--frames") in (0, 2)
+        shutil.rmtree(copied)
+    assert refused > DAMAGED / 2
+
+
+def test_tensors_of_another_shape_are_damaged(whole: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    copied = Path(shutil.copytree(whole, tmp_path / "store"))
+    path = copied / "shard-00000.safetensors"
+    tensors = load_file(path)
+    for name in tensors:
+        save_file({**tensors, name: torch.zeros(2, 2, 2)}, path)
+        with pytest.raises(InputError, match=r"shard-00000\.safetensors: damaged: vqpool store verify"):
+            use(copied)
+        save_file({key: value for key, value in tensors.items() if key != name}, path)
+        with pytest.raises(InputError, match=r"shard-00000\.safetensors: damaged: vqpool store verify"):
+            use(copied)
