@@ -60,7 +60,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one kill; ``wrong`` is empty if all is well."""
+    """What came of a kill ``after`` seconds, or of a command that ended then; ``wrong`` is empty if all is well."""
 
     command: str
     killed: bool
@@ -117,14 +117,18 @@ def campaign(folder: Path, datarc: Mapping[str, object], kills: int, seed: int) 
             raise RuntimeError(f"{command.name} twice gives two results without a kill")
         for _ in range(len(range(number, kills, len(todo)))):
             command.prepare()
-            yield kill_once(command, expected, generator.uniform(0, duration), folder)
+            outcome = kill_once(command, expected, generator.uniform(0, duration), folder)
+            duration = (
+                duration if outcome.killed else min(duration, outcome.after)
+            )  # the machine is faster now
+            yield outcome
 
 
 def kill_once(command: Command, expected: Mapping[str, str], after: float, folder: Path) -> Outcome:
     """Start, kill ``after`` seconds, run again, compare."""
-    process = _start(command, folder)
+    process, begun = _start(command, folder), time.monotonic()
     process.join(after)
-    killed = process.is_alive()
+    killed, after = process.is_alive(), time.monotonic() - begun
     process.kill()
     process.join()
     complete = content(command.output) == expected

@@ -206,7 +206,7 @@ class Trainer:
         ratio = self.runner.get("evaluate_ratio", 1)
         rows = rows[: (round(-(-len(rows) // size) * ratio) + 1) * size]  # S3PRL takes a batch more
         losses, predicted = _joined(
-            list(self.map(partial(self._answers, rows, self.targets[split]), self.heads))
+            list(self.map(partial(self._answers, rows, self.targets[split][: len(rows)]), self.heads))
         )
         means = [each.mean(dim=1) for each in losses.split(size, dim=1)]
         return self._log(split, step, torch.stack(means, dim=1), predicted, list(range(len(rows))))
