@@ -44,7 +44,12 @@ class Stopped(KeyboardInterrupt):
 
 
 def unknown_name(kind: str, name: str, choices: Iterable[str], full_list: bool = True) -> InputError:
-    """Error for a name that is not among ``choices``: close matches first, then (optionally) all of them."""
+    """Error for a name that is not among ``choices``: close matches first, then (optionally) all of them.
+
+    Examples:
+        >>> unknown_name("pooling", "VQ-PL", ["AP", "VQ-LP"])
+        InputError("Unknown pooling 'VQ-PL'. Did you mean VQ-LP? Known: AP, VQ-LP.")
+    """
     known = list(choices)
     folded = {choice.lower(): choice for choice in known}
     close = [folded[match] for match in get_close_matches(name.lower(), folded, n=3, cutoff=0.5)]

@@ -1,9 +1,13 @@
 """Every pooling of arXiv 2304.03940, in torch alone.
 
->>> import torch
->>> codes = torch.tensor([[[0, 5], [0, 5], [1, 5], [2, 6]]])
->>> weights("VQ-AllSquash-OR", codes, torch.tensor([4])).tolist()
-[[0.1666666716337204, 0.1666666716337204, 0.1666666716337204, 0.5]]
+Examples:
+    >>> import torch
+    >>> codes = torch.tensor([[[0, 5], [0, 5], [1, 5], [2, 6]]])  # [B, T, G]
+    >>> w = weights("VQ-AllSquash-OR", codes, lengths=torch.tensor([4]))  # [B, T], rows sum to 1
+    >>> w
+    tensor([[0.1667, 0.1667, 0.1667, 0.5000]])
+    >>> pool(torch.eye(4)[None], w)  # frames [B, T, D] to vectors [B, D]
+    tensor([[0.1667, 0.1667, 0.1667, 0.5000]])
 """
 
 from importlib import import_module

@@ -45,6 +45,12 @@ def weights(
             codebook. One line, which names the first one.
 
     Source: arXiv 2304.03940, Figure 1 and Table 1.
+
+    Examples:
+        >>> import torch
+        >>> codes = torch.tensor([[[0, 5], [0, 5], [1, 6], [-1, -1]]])  # one utterance of three frames, padded to four
+        >>> weights("VQ-LP", codes, lengths=torch.tensor([3]))
+        tensor([[0.2500, 0.2500, 0.5000, 0.0000]])
     """
     known = method(name)
     if not known.weights_alone or known.weights is None:
@@ -84,6 +90,13 @@ def build(
     Raises:
         InputError: an unknown name, statistics or an option that this pooling does not take, or a value that the
             option does not take.
+
+    Examples:
+        >>> import torch
+        >>> pooling = build("VQ-LP", dim=2)
+        >>> frames = torch.tensor([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]])
+        >>> pooling(frames, torch.tensor([3]), codes=torch.tensor([[[0, 5], [0, 5], [1, 6]]]))
+        tensor([[0.5000, 0.5000]])
     """
     known = method(name)
     if dim < 1:

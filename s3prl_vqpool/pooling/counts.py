@@ -149,6 +149,12 @@ def counts(codes: Tensor, lengths: Tensor, sizes: Sequence[int]) -> Counts:
 
     Raises:
         InputError: a wrong shape or dtype, a length outside [1, T], a code outside its codebook.
+
+    Examples:
+        >>> import torch
+        >>> seen = counts(torch.tensor([[[0, 1], [0, 1], [2, 1]]]), lengths=torch.tensor([3]), sizes=(3, 2))
+        >>> seen.tuples.tolist(), seen.occurrences.tolist(), seen.frames
+        ([[0, 1], [2, 1]], [2, 1], 3)
     """
     batch = Batch.checked(codes, lengths, sizes)
     tuples = torch.stack([codes[batch.mask] for codes in batch.codes], dim=1)  # [frames, G]

@@ -277,6 +277,10 @@ def method(name: str) -> Method:
 
     Raises:
         InputError: no such pooling, moments or map; the message lists close matches and all names.
+
+    Examples:
+        >>> method("vq_lp").name, method("vq_lp").needs_codes
+        ('VQ-LP', True)
     """
     if _folded(name) in _methods:
         return _methods[_folded(name)]

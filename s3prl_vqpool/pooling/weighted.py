@@ -24,6 +24,11 @@ def pool(frames: Tensor, w: Tensor) -> Tensor:
 
     Raises:
         InputError: shapes that do not fit.
+
+    Examples:
+        >>> import torch
+        >>> pool(torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]), torch.tensor([[0.25, 0.75]]))
+        tensor([[2.5000, 3.5000]])
     """
     check_frames(frames)
     if w.shape != frames.shape[:2]:

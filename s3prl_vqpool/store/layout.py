@@ -72,7 +72,12 @@ def check_disk(folder: Path, needed: int, way_out: str) -> None:
 
 
 def in_words(size: float) -> str:
-    """``1.2 GB`` for 1234567890."""
+    """``1.2 GB`` for 1234567890.
+
+    Examples:
+        >>> in_words(1234567890)
+        '1.2 GB'
+    """
     for unit in ("bytes", "kB", "MB"):
         if size < 1000:
             return f"{size:.3g} {unit}"

@@ -132,6 +132,12 @@ def nearest(index: Tensor, queries: Tensor, block: int | None = None) -> Tensor:
 
     Raises:
         InputError: vectors that are not finite.
+
+    Examples:
+        >>> import torch
+        >>> index = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+        >>> nearest(index, queries=torch.tensor([[3.0, 1.0], [-1.0, 2.0]]))
+        tensor([0, 1])
     """
     index = _directions(index).T.contiguous()  # [D, N]
     found = []

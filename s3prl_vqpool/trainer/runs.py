@@ -32,7 +32,12 @@ STORE = ("upstream", "fingerprint", "list_sha256", "dtype", "layers", "dim")
 
 
 def name_of(rate: float) -> str:
-    """``1e-3`` for 0.001."""
+    """``1e-3`` for 0.001.
+
+    Examples:
+        >>> name_of(0.001)
+        '1e-3'
+    """
     return format(Decimal(repr(rate)).normalize(), "e")
 
 
