@@ -216,6 +216,7 @@ def test_unreadable_files_are_not_damaged_and_downloads_are_kept(
     monkeypatch.setattr("s3prl.util.download.urls_to_filepaths", lambda *_, **__: str(path))
     monkeypatch.setattr("builtins.open", fail)
     monkeypatch.setattr("io.open", fail)
+    monkeypatch.setattr(Path, "open", fail)
     readers: list[Callable[[], object]] = [
         lambda: torch_files.read(path),
         lambda: checkpoints.load(path),

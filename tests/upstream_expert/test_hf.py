@@ -296,3 +296,60 @@ def test_damaged_folder_is_one_line(make: Make, tmp_path: Path, damage: Callable
 
 def test_no_checkpoint_is_one_line() -> None:
     assert "needs a checkpoint: -k facebook/wav2vec2-base" in refusal_of(None)
+
+
+# ------------------------------------------------------------------------------- half precision, damaged configs
+@pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_is_computed_in_float32(make: Make, tmp_path: Path, stored: torch.dtype) -> None:
+    half, whole = tmp_path / "half", tmp_path / "whole"
+    model = Wav2Vec2ForPreTraining.from_pretrained(make("large")).to(stored)
+    model.save_pretrained(half)
+    model.float().save_pretrained(whole)
+    for path in (half, whole):
+        Wav2Vec2FeatureExtractor().save_pretrained(path)
+    assert str(stored).removeprefix("torch.") in (half / "config.json").read_text()
+    results = [hub.hf_wav2vec2_vq_custom(ckpt=str(path)).eval()(waves(8000)) for path in (half, whole)]
+    assert results[0]["hidden_states"][-1].dtype == torch.float32
+    assert torch.equal(results[0]["hidden_states"][-1], results[1]["hidden_states"][-1])
+    assert torch.equal(results[0]["codes"], results[1]["codes"])
+
+
+@pytest.mark.parametrize("damage", [
+    {"sampling_rate": 8000}, {"sampling_rate": None}, {"feature_size": 2}, {"padding_value": None},
+    {"padding_side": "left"}, {"do_normalize": "yes"}, {"return_attention_mask": []}, "{", "[1]",
+], ids=str)  # fmt: skip
+def test_damaged_preprocessor_is_one_line(make: Make, tmp_path: Path, damage: Any) -> None:
+    path = shutil.copytree(make("large"), tmp_path / "damaged")
+    file = path / "preprocessor_config.json"
+    file.write_text(
+        damage if isinstance(damage, str) else json.dumps({**json.loads(file.read_text()), **damage})
+    )
+    assert refusal_of(path).startswith(f"{path}: its preprocessor_config.json ")
+
+
+@pytest.mark.parametrize("odd", [None, "x", -1, 0, [-1], {}], ids=str)
+@pytest.mark.parametrize("key", ["num_attention_heads", "num_hidden_layers", "hidden_size", "conv_stride", "dtype",
+                                 "num_codevector_groups", "hidden_dropout", "hidden_act"])  # fmt: skip
+def test_damaged_config_is_one_line_or_no_damage(make: Make, tmp_path: Path, key: str, odd: Any) -> None:
+    path = shutil.copytree(make("large"), tmp_path / "damaged")
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, key: odd}))
+    try:
+        hub.hf_wav2vec2_vq_custom(ckpt=str(path)).eval()(waves(8000))
+    except InputError:
+        assert refusal_of(path).startswith(f"{path}: ")
+
+
+def test_pointer_of_git_lfs_is_called_so(make: Make, tmp_path: Path) -> None:
+    path = shutil.copytree(make("large"), tmp_path / "pointer")
+    (path / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\nsize 12345\n")
+    assert "model.safetensors: it is a Git LFS pointer" in refusal_of(path)
+
+
+def test_weights_that_are_not_finite_are_refused_by_name(make: Make, tmp_path: Path) -> None:
+    model = Wav2Vec2ForPreTraining.from_pretrained(make("large"))
+    with torch.no_grad():
+        model.quantizer.weight_proj.bias[3] = float("nan")
+    model.save_pretrained(tmp_path)
+    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
+    assert "not finite: quantizer.weight_proj.bias holds NaN" in refusal_of(tmp_path)

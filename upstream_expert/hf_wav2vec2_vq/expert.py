@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from pickle import UnpicklingError
+from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from s3prl.upstream.hf_wav2vec2.expert import UpstreamExpert as _HfWav2Vec2
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -21,21 +21,22 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from s3prl_vqpool.checkpoints.weights import require_finite
 from s3prl_vqpool.codes import pieces
 from s3prl_vqpool.codes.padding import convolved_apart
 from s3prl_vqpool.codes.upstream import WithCodes, best_entries
 from s3prl_vqpool.corpora import audio
 from s3prl_vqpool.errors import InputError
+from s3prl_vqpool.files import disguised
 
 #: Per `model_type` of config.json: the model with a quantizer, and its attribute that S3PRL's expert runs.
 MODELS: dict[str, tuple[Any, str]] = {
     "wav2vec2": (Wav2Vec2ForPreTraining, "wav2vec2"),
     "wav2vec2-conformer": (Wav2Vec2ConformerForPreTraining, "wav2vec2_conformer"),
 }
-_FAILURES = (
-    *(AttributeError, ImportError, KeyError, OSError, RuntimeError, TypeError, ValueError),
-    *(SafetensorError, UnpicklingError),
-)
+_PREPROCESSOR = "preprocessor_config.json"
+#: transformers 5 loads what the config says, float16 too, where 4 loaded float32.
+_DTYPE = "torch_dtype" if transformers.__version__ < "5" else "dtype"
 
 
 class UpstreamExpert(WithCodes, _HfWav2Vec2):
@@ -95,10 +96,31 @@ class UpstreamExpert(WithCodes, _HfWav2Vec2):
 
 
 def _extractor(ckpt: str) -> Wav2Vec2FeatureExtractor:
+    """The checkpoint's preprocessor; facebook/wav2vec2-base's, which are the defaults, where it has none."""
     try:
-        return Wav2Vec2FeatureExtractor.from_pretrained(ckpt)
-    except _FAILURES:
-        return Wav2Vec2FeatureExtractor()  # its defaults are facebook/wav2vec2-base's
+        found = Wav2Vec2FeatureExtractor.from_pretrained(ckpt)
+    except Exception as error:  # transformers raises all kinds for files that hold anything else
+        if not Path(ckpt, _PREPROCESSOR).exists():
+            return Wav2Vec2FeatureExtractor()
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{ckpt}: its {_PREPROCESSOR} cannot be read ({reason}).") from error
+    expected = {
+        "sampling_rate": audio.SAMPLE_RATE,
+        "feature_size": 1,
+        "padding_side": "right",
+        "padding_value": 0,
+    }
+    for key, value in expected.items():
+        if getattr(found, key, value) != value:
+            raise InputError(
+                f"{ckpt}: its {_PREPROCESSOR} has {key} {getattr(found, key)!r}, expected {value!r}."
+            )
+    for key in ("do_normalize", "return_attention_mask"):
+        if not isinstance(getattr(found, key), bool):
+            raise InputError(
+                f"{ckpt}: its {_PREPROCESSOR} has {key} {getattr(found, key)!r}, expected true or false."
+            )
+    return found
 
 
 @contextmanager
@@ -115,7 +137,7 @@ def _no_bars_in_logs() -> Iterator[None]:
 
 
 def _load(ckpt: str) -> tuple[nn.Module, nn.Module]:
-    """The model without its heads, and the quantizer."""
+    """The model without its heads, and the quantizer, in float32."""
     try:
         kind = AutoConfig.from_pretrained(ckpt, trust_remote_code=False).model_type
         if kind not in MODELS:
@@ -125,13 +147,30 @@ def _load(ckpt: str) -> tuple[nn.Module, nn.Module]:
             )
         family, attribute = MODELS[kind]
         with _no_bars_in_logs():
-            model, report = family.from_pretrained(ckpt, weights_only=True, output_loading_info=True)
+            model, report = family.from_pretrained(
+                ckpt, weights_only=True, output_loading_info=True, **{_DTYPE: torch.float32}
+            )
+        _check_complete(ckpt, attribute, [str(name) for name in report["missing_keys"]])
+        require_finite(model.state_dict(), ckpt)
+        _try(getattr(model, attribute))
     except InputError:
         raise
-    except _FAILURES as error:
-        reason = " ".join(str(error).split())[:300]
+    except Exception as error:  # transformers raises all kinds for configs that cannot be
+        reason = _disguised(ckpt) or " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise InputError(f"{ckpt}: cannot be loaded as a Hugging Face checkpoint ({reason}).") from error
-    missing = [str(name) for name in report["missing_keys"]]
+    return getattr(model, attribute), model.quantizer
+
+
+def _try(model: nn.Module) -> None:
+    """Run on a few frames: loading alone cannot tell that what a config says of attention is wrong."""
+    window, hop = pieces.geometry(model.feature_extractor)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        found = model(torch.zeros(1, window + 2 * hop), output_hidden_states=True)
+    if not found.hidden_states:
+        raise ValueError("it has no layers")
+
+
+def _check_complete(ckpt: str, attribute: str, missing: list[str]) -> None:
     if any(name.startswith("quantizer.") for name in missing):
         raise InputError(
             f"{ckpt}: this checkpoint has no quantizer (fine-tuned ones drop it), so there are no codes: use the "
@@ -142,4 +181,9 @@ def _load(ckpt: str) -> tuple[nn.Module, nn.Module]:
     ]
     if needed:
         raise InputError(f"{ckpt}: lacks weights ({', '.join(sorted(needed)[:3])}, ...), download it again.")
-    return getattr(model, attribute), model.quantizer
+
+
+def _disguised(ckpt: str) -> str | None:
+    """What a folder holds in place of weights or a config, where that is known."""
+    files = sorted(path for path in Path(ckpt).glob("*") if path.suffix in (".safetensors", ".bin", ".json"))
+    return next((f"{path.name}: {found}" for path in files if (found := disguised(path))), None)
