@@ -67,6 +67,20 @@ class Ran:
 Run = Callable[..., Ran]
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Tests against published numbers must not be missed quietly."""
+    skipped = [
+        each for each in terminalreporter.getreports("skipped") if "no golden files" in str(each.longrepr)
+    ]
+    if skipped:
+        terminalreporter.write_line(
+            f"WARNING: {len(skipped)} golden tests were SKIPPED: shared/golden is absent, so nothing was compared with "
+            "the numbers of the paper's code, fairseq and Hugging Face.",
+            red=True,
+            bold=True,
+        )
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
     """The models are tiny: more threads only wait for one another."""
