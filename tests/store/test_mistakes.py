@@ -62,7 +62,7 @@ def test_another_checkpoint_is_refused(extract: Any, stores: Stores, copy: Path,
 def test_folder_of_other_things_is_refused(extract: Any, tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "thesis.tex").write_text("")
     assert extract("mfcc", tmp_path) == 2
-    assert "holds other files, and no store" in error(capsys)
+    assert "holds other files, but no store" in error(capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -253,7 +253,7 @@ def test_what_is_not_stored_is_named(extract: Any, stores: Stores, tmp_path: Pat
         (["--device", "tpu"], "--device tpu: torch knows no such device"),
         (["-u", "mfcc"], "Unknown upstream with codes 'mfcc'. Did you mean mfcc_vq"),
         (["-d", "vqpool_sk"], "Unknown downstream 'vqpool_sk'. Did you mean vqpool_ks"),
-        (["-o", "args.upstream=x"], "only config.SECTION.KEY=VALUE means something here"),
+        (["-o", "args.upstream=x"], "only config.SECTION.KEY=VALUE can be used here"),
         (["-o", "config.optimizer.name.x=1"], "name is not a section of the config"),
     ],
 )

@@ -106,7 +106,7 @@ def test_stores_without_a_pooling_in_common_have_nothing_to_compare(
     other = extract(tmp_path / "stores", synthetic, {"ic": ["--poolings", "VQ-Squash-AND"]})["ic"]
     argv = ["benchmark", "nearest", "--store", stored["er"], other, "--output", str(tmp_path / "out")]
     assert main(argv) == 2
-    assert "error: --store: no pooling is in all of these stores" in capsys.readouterr().err
+    assert "error: --store: these stores have no pooling in common" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
