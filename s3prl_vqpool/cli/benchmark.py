@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..files import asked_for
-from .options import add_overwrite
+from .options import add_option, add_overwrite
 
 if TYPE_CHECKING:
     from ..tables.stores import StoredTask
@@ -51,7 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--poolings",
         nargs="+",
         metavar="NAME",
-        help="poolings of the table (default: all that are not learned and that the stores allow)",
+        help="poolings of the table, such as VQ-LP or 'VQ-*+std|*' (default: all with a name of their own that are not "
+        "learned and that the stores allow)",
     )
     nearest.set_defaults(make=_nearest)
     supervised = _table(
@@ -67,7 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--poolings",
         nargs="+",
         metavar="NAME",
-        help="poolings of the table (default: all that the stores allow)",
+        help="poolings of the table, such as VQ-LP or 'VQ-*+std|*' (default: all with a name of their own that the "
+        "stores allow)",
     )
     supervised.add_argument(
         "--lr",
@@ -104,6 +106,7 @@ def _table(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    add_option(parser)
     parser.add_argument(
         "--store",
         type=Path,
@@ -137,6 +140,7 @@ def _nearest(args: argparse.Namespace) -> int:
     tasks = _tasks(args)
     names = table1.choose(args.poolings, tasks)
     _check_names(names)
+    given = _given(args, names)
     if args.poolings is None:
         _say_left_out(table1.unsupervised(), names)
     if args.layers:
@@ -144,7 +148,7 @@ def _nearest(args: argparse.Namespace) -> int:
     _make(args.output)
     with _writing(args, "nearest"), _bar("nearest", table1.steps(tasks, names, args.layers)) as tick:
         return _finish(
-            table1.make(tasks, names, args.layers, args.reference == "paper", tick), args, "nearest"
+            table1.make(tasks, names, given, args.layers, args.reference == "paper", tick), args, "nearest"
         )
 
 
@@ -158,9 +162,12 @@ def _supervised(args: argparse.Namespace) -> int:
     paper = args.protocol == "paper"
     if args.override and paper:
         raise InputError(f"-o {args.override!r}: there is no config to override: give --protocol superb.")
+    if args.option and not paper:
+        raise InputError("--option: a store's vectors have their options already: give --protocol paper.")
     tasks = _tasks(args)
     names = (table2 if paper else superb).choose(args.poolings, tasks)
     _check_names(names)
+    given = _given(args, names)
     if args.poolings is None and paper:
         _say_left_out(pooling.methods(), names)
     single = stores.layered(names, tasks) if args.layers else []
@@ -171,7 +178,7 @@ def _supervised(args: argparse.Namespace) -> int:
     stem = f"supervised_{args.protocol}"
     with _writing(args, stem), _bar("supervised", scores + len(tasks) * len(single)) as tick:
         if paper:
-            measured = supervised.measure(tasks, names, rates, seeds, tick)
+            measured = supervised.measure(tasks, names, rates, seeds, given, tick)
         else:
             work = args.output / "superb"
             measured = superb.measure(tasks, names, rates, seeds, args.override, work, tick)
@@ -185,6 +192,16 @@ def _tasks(args: argparse.Namespace) -> list[StoredTask]:
     from ..tables import stores
 
     return stores.tasks({path: Store.open(path) for path in args.store})
+
+
+def _given(args: argparse.Namespace, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What `--option` says of each pooling."""
+    from ..pooling.options import from_words
+    from ..pooling.registry import given_options
+
+    if args.option and args.layers:
+        raise InputError("--option with --layers: stored vectors have their options already; leave one out.")
+    return given_options(names, from_words(args.option))
 
 
 def _make(output: Path) -> None:

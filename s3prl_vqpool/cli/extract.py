@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=POOLINGS,
         metavar="NAME",
-        help=f"poolings to store (default: {' '.join(POOLINGS)})",
+        help=f"poolings to store, such as VQ-LP or 'VQ-*+std' (default: {' '.join(POOLINGS)})",
     )
     parser.add_argument("--frames", action="store_true", help="also keep the frames, averaged over layers")
     add_device(parser)

@@ -93,11 +93,12 @@ def defaults(options: Iterable[Option]) -> dict[str, Any]:
     return {option.name: option.default for option in options}
 
 
-def grid(options: Sequence[Option]) -> list[dict[str, Any]]:
-    """The values that dev chooses among: all combinations of the grids, one empty dict where there is no grid."""
-    tuned = [option for option in options if option.grid]
+def grid(options: Sequence[Option], given: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """The values that dev chooses among: ``given`` ones with all combinations of the grids of the other options."""
+    fixed = given or {}
+    tuned = [option for option in options if option.grid and option.name not in fixed]
     return [
-        dict(zip((option.name for option in tuned), values))
+        {**fixed, **dict(zip((option.name for option in tuned), values))}
         for values in product(*(option.grid for option in tuned))
     ]
 

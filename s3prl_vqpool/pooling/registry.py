@@ -302,6 +302,21 @@ def method(name: str) -> Method:
     return replace(made, moments=_moments[moments.lower()], multiple=2) if plus else made
 
 
+def given_options(names: Sequence[str], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """For each pooling those of the options ``given`` on a command line (`--option`) that it takes, read.
+
+    Raises:
+        InputError: an option that none of ``names`` takes, or a value that it does not take.
+    """
+    known = [method(name) for name in names]
+    for option in given:
+        if not any(option == each.name for one in known for each in one.options):
+            raise InputError(
+                f"--option {option}={given[option]}: none of {', '.join(names)} takes it; leave it out."
+            )
+    return {each.name: each.read(each.own(given), "--option ") for each in known}
+
+
 def select(patterns: Sequence[str], offered: Sequence[str]) -> list[str]:
     """Names of poolings, each once: a pattern with ``*`` or ``?`` stands for those of ``offered`` that it matches.
 

@@ -17,8 +17,8 @@ from ..codes.upstream import WithCodes
 from ..corpora import Utterance, audio
 from ..errors import InputError
 from ..files import alone
-from ..pooling.options import defaults
 from ..pooling.point import moments
+from ..pooling.registry import given_options
 from ..runner.config import Section, workers
 from ..runner.plugin import entry_of
 from . import layout, training
@@ -56,7 +56,9 @@ def add(
             checkpoint or audio that is not as it was; too little disk; a device that is not here; another process
             of this rank.
     """
-    values = _read(names, options)
+    values = {
+        name: pooling.method(name).with_defaults(own) for name, own in given_options(names, options).items()
+    }
     store.require_audio()
     with alone(store.folder, lock_name(rank)):
         writer = Writer(store.folder, rank, world)
@@ -104,21 +106,6 @@ def _list(made: Mapping[str, Any], writer: Writer) -> None:
     added = {**content.get("added", {}), **made}
     if content.get("added", {}) != added:
         writer.write_json(MANIFEST, {**content, "added": added})
-
-
-def _read(names: Sequence[str], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """A value for each option of each pooling, from those that are ``given`` for all of them."""
-    methods = [pooling.method(name) for name in names]
-    for option in given:
-        if not any(option == each.name for method in methods for each in method.options):
-            raise InputError(
-                f"--option {option}={given[option]}: none of {', '.join(names)} takes it; leave it out."
-            )
-    found = {}
-    for method in methods:
-        own = {option.name: given[option.name] for option in method.options if option.name in given}
-        found[method.name] = {**defaults(method.options), **method.read(own, "--option ")}
-    return found
 
 
 def _arguments(

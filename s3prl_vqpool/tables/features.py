@@ -44,6 +44,8 @@ class Features:
         Without frames they are the mean of the stored vectors over layers, which is the same: a weighted sum
         of the layers' mean is the mean of the layers' weighted sums.
         """
+        if self.frames is None and options:
+            raise InputError(f"{name}: an option needs frames: extract with --frames, or leave --option out.")
         if self.frames is None:
             return self.stored(name).float().mean(dim=1)
         known = pooling.method(name)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,26 +15,33 @@ from .features import Features
 from .linear import Fits, Problem, Settings, loss, order, right
 
 
-def fit(name: str, features: Features, problem: Problem, settings: Settings) -> Fits:
+def fit(
+    name: str,
+    features: Features,
+    problem: Problem,
+    settings: Settings,
+    options: Mapping[str, Any] | None = None,
+) -> Fits:
     """As `trainer.linear.fit`, of one variant, with a pooling that is learned.
 
     Args:
         name: a pooling that is learned.
         features: N utterances with frames.
+        options: those of the pooling that are not to have their defaults.
     """
     runs = [
-        [_train(name, features, problem, settings, seed, rate) for rate in settings.rates]
+        [_train(name, options, features, problem, settings, seed, rate) for rate in settings.rates]
         for seed in settings.seeds
     ]
     dev, test, epoch = torch.tensor(runs, dtype=torch.float64).unsqueeze(0).unbind(-1)
     return Fits(dev, test, epoch.long())
 
 
-def initial(name: str, dim: int, outputs: int, seed: int) -> Pooled:
+def initial(name: str, dim: int, outputs: int, seed: int, options: Mapping[str, Any] | None = None) -> Pooled:
     """Pooling and linear layer, drawn with ``seed``. The process's random state does not change."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Pooled(dim, outputs, name)
+        return Pooled(dim, outputs, name, options)
 
 
 def train_epoch(
@@ -54,10 +62,16 @@ def train_epoch(
 
 
 def _train(
-    name: str, features: Features, problem: Problem, settings: Settings, seed: int, rate: float
+    name: str,
+    options: Mapping[str, Any] | None,
+    features: Features,
+    problem: Problem,
+    settings: Settings,
+    seed: int,
+    rate: float,
 ) -> tuple[float, float, int]:
     """Accuracy in % on dev and test after the best epoch on dev, and that epoch, from 1."""
-    head = initial(name, features.dim, sum(problem.classes), seed)
+    head = initial(name, features.dim, sum(problem.classes), seed, options)
     optimizer = torch.optim.Adam(head.parameters(), lr=rate, fused=True)
     best, at = -1.0, 0
     for epoch in tqdm(range(settings.epochs), desc="epochs", leave=False, disable=None):

@@ -5,7 +5,7 @@ The published run uses an approximate index. This search is exact.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,41 +55,55 @@ class Score:
     candidates: tuple[Candidate, ...] = ()
 
 
-def evaluate(name: str, features: Features, labels: Tensor, folds: Sequence[Fold]) -> Iterator[Score]:
+def evaluate(
+    name: str,
+    features: Features,
+    labels: Tensor,
+    folds: Sequence[Fold],
+    given: Mapping[str, Any] | None = None,
+) -> Iterator[Score]:
     """The score of each fold of pooling ``name``; its statistics are those of the fold's training rows alone.
 
     Args:
         name: a pooling that is not learned.
         features: N utterances.
         labels: [N, slots] int64; an utterance is right if all its slots are right.
+        given: options of the pooling; dev chooses the others that have a grid.
     """
-    for fold, found in zip(folds, candidates(name, features, folds)):
-        if any(option.grid for option in pooling.method(name).options):
+    tuned = len(grid(pooling.method(name).options, given)) > 1
+    for fold, found in zip(folds, candidates(name, features, folds, given)):
+        if tuned:
             yield _best_on_dev(found, labels, fold)
         else:
-            ((_, vectors),) = found
-            yield Score(fold.name, accuracy(vectors, labels, fold.train, fold.test))
+            ((options, vectors),) = found
+            yield Score(fold.name, accuracy(vectors, labels, fold.train, fold.test), options)
 
 
 def candidates(
-    name: str, features: Features, folds: Sequence[Fold]
+    name: str, features: Features, folds: Sequence[Fold], given: Mapping[str, Any] | None = None
 ) -> Iterator[Iterable[tuple[dict[str, Any], Tensor]]]:
     """For each fold the vectors [N, E] of a pooling that is not learned, with all options that dev chooses among.
 
-    Statistics are those of the fold's training rows alone.
+    Options that are ``given`` are fixed. Statistics are those of the fold's training rows alone.
     """
     known = pooling.method(name)
+    choices = grid(known.options, given)
     pooled: dict[str, Tensor] = {}  # where nothing is counted, the vectors of all folds
     for fold in folds:
         counts = features.counts(fold.train) if known.needs_counts else None
-        yield _vectors(known, features, fold, counts, {} if counts else pooled)
+        yield _vectors(known, choices, features, fold, counts, {} if counts else pooled)
 
 
 def _vectors(
-    known: pooling.Method, features: Features, fold: Fold, counts: Counts | None, pooled: dict[str, Tensor]
+    known: pooling.Method,
+    choices: Sequence[dict[str, Any]],
+    features: Features,
+    fold: Fold,
+    counts: Counts | None,
+    pooled: dict[str, Tensor],
 ) -> Iterator[tuple[dict[str, Any], Tensor]]:
     """Of each choice of options, those and the vectors [N, E]; a map is fitted on the training rows' vectors."""
-    for options in grid(known.options):
+    for options in choices:
         own = known.unmapped.own(options)
         if str(own) not in pooled:
             pooled.clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -64,14 +64,21 @@ def measure(
     names: Sequence[str],
     rates: Sequence[float] | None,
     seeds: Sequence[int],
+    given: Mapping[str, Mapping[str, Any]],
     tick: Callable[[str], None],
 ) -> Measured:
-    """Scores of poolings ``names``; ``rates`` None are the paper's. ``tick`` is called for each pooling of a task."""
+    """Scores of poolings ``names``.
+
+    Args:
+        rates: None are the paper's.
+        given: of a pooling, the options that dev does not choose.
+        tick: is called for each pooling of a task.
+    """
     scores: Scores = {name: {} for name in names}
     used = {task.name: settings(task, rates, seeds) for task in tasks}
     for task in tasks:
         for name in names:
-            scores[name][task.name] = list(evaluate(name, task, used[task.name]))
+            scores[name][task.name] = list(evaluate(name, task, used[task.name], given.get(name)))
             tick(f"{task.name} {name}")
     lines = {name: line(each) for name, each in used.items()}
     full = {name: asdict(each) for name, each in used.items()}
@@ -94,14 +101,16 @@ def listed(rates: Iterable[float]) -> str:
     return ", ".join(map(name_of, rates))
 
 
-def evaluate(name: str, task: StoredTask, settings: Settings) -> Iterator[Score]:
+def evaluate(
+    name: str, task: StoredTask, settings: Settings, given: Mapping[str, Any] | None = None
+) -> Iterator[Score]:
     """The score of each fold of pooling ``name``; its statistics are those of the fold's training rows alone."""
     if pooling.method(name).learned is not None:
         for fold in task.folds:
-            fits = learned.fit(name, task.features, problem(task, fold), settings)
-            yield chosen(fold.name, fits, settings.rates)
+            fits = learned.fit(name, task.features, problem(task, fold), settings, given)
+            yield chosen(fold.name, fits, settings.rates, [dict(given or {})])
     else:
-        for fold, found in zip(task.folds, nearest.candidates(name, task.features, task.folds)):
+        for fold, found in zip(task.folds, nearest.candidates(name, task.features, task.folds, given)):
             options, vectors = zip(*found)
             stacked = torch.stack([each.float() for each in vectors])  # [variants, N, E]
             fits = linear.fit(stacked, problem(task, fold), settings)

@@ -54,6 +54,7 @@ def choose(names: Sequence[str] | None, tasks: Sequence[StoredTask]) -> list[str
 def make(
     tasks: Sequence[StoredTask],
     names: Sequence[str],
+    given: Mapping[str, Mapping[str, Any]],
     layers: bool,
     reference: bool,
     tick: Callable[[str], None],
@@ -61,6 +62,7 @@ def make(
     """The table of poolings ``names``.
 
     Args:
+        given: of a pooling, the options that dev does not choose.
         layers: whether to add the accuracy of every single layer of the poolings whose vectors all stores have.
         reference: whether to add the published figures.
         tick: is called with what was evaluated, after each of `steps`.
@@ -68,7 +70,8 @@ def make(
     scores: Scores = {name: {} for name in names}
     for task in tasks:
         for name in names:
-            scores[name][task.name] = list(nearest.evaluate(name, task.features, task.labels, task.folds))
+            found = nearest.evaluate(name, task.features, task.labels, task.folds, given.get(name))
+            scores[name][task.name] = list(found)
             tick(f"{task.name} {name}")
     source = tasks[0].store.manifest["upstream"]
     rows = [
@@ -119,17 +122,21 @@ def _notes(tasks: Sequence[StoredTask], scores: Scores) -> list[str]:
         notes.append(f"{task.name}: {task.corpus}; indexed {indexed}{mean_of}")
     for name, by_task in scores.items():
         for column, folds in by_task.items():
-            notes += chosen_options(name, column, [score.options for score in folds])
+            notes += options_in_words(name, column, folds)
     return notes
 
 
-def chosen_options(name: str, column: str, folds: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A note for each option of pooling ``name`` that dev of each fold chose."""
-    where = "dev of each fold" if len(folds) > 1 else "dev"
+def options_in_words(name: str, column: str, folds: Sequence[Any]) -> list[str]:
+    """A note for each option of pooling ``name`` that was given, or that dev of each fold chose.
+
+    ``folds``: the score of each, with ``options`` and ``candidates``.
+    """
     notes = []
-    for option in folds[0]:
-        values = ", ".join(in_short(options[option]) for options in folds)
-        notes.append(f"{name}, {column}: {option} = {values}, chosen on {where}")
+    for option in folds[0].options:
+        values = ", ".join(in_short(score.options[option]) for score in folds)
+        tried = {str(each.options[option]) for each in folds[0].candidates}
+        chosen = "chosen on dev of each fold" if len(folds) > 1 else "chosen on dev"
+        notes.append(f"{name}, {column}: {option} = {values}, {chosen if len(tried) > 1 else 'as given'}")
     return notes
 
 

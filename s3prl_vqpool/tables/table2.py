@@ -15,7 +15,7 @@ from .published import TABLE2
 from .stores import StoredTask
 from .supervised import Measured, Score, listed
 from .table import Row, Table, about_published, published, repeated
-from .table1 import chosen_options
+from .table1 import options_in_words
 
 OTHER_HEAD = "paper: its heads are one linear layer on pooled vectors, not SUPERB's."
 
@@ -88,7 +88,7 @@ def _choices(measured: Measured) -> Iterator[str]:
             where = "chosen on dev of each fold" if len(folds) > 1 else "chosen on dev"
             if len({each.rate for each in folds[0].candidates}) > 1:
                 yield f"{name}, {column}: lr = {listed(score.rate for score in folds)}, {where}"
-            yield from chosen_options(name, column, [score.options for score in folds])
+            yield from options_in_words(name, column, folds)
 
 
 def _configuration(

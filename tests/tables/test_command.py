@@ -81,6 +81,29 @@ def test_stores_without_frames_give_what_vectors_allow(
     assert "--layers" in capsys.readouterr().err
 
 
+def test_points_by_pattern_with_an_option(
+    stored: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    pytest.importorskip("sklearn.covariance")
+    argv = ["benchmark", "nearest", "--store", stored["ks"], "--poolings", "AP"]
+    argv += ["vq-?p+std|*", "VQ-SIF+std"]
+    assert main([*argv, "--option", "shrinkage=ledoit-wolf", "a=0.1", "--output", str(tmp_path)]) == 0
+    maps = ("standardise", "whitening", "softdecay")
+    expected = ["AP", *(f"VQ-{w}P+std|{m}" for w in "LGB" for m in maps), "VQ-SIF+std"]
+    content = json.loads((tmp_path / "nearest.json").read_text())
+    scores = {name: by_task["KS"][0] for name, by_task in content["scores"].items()}
+    assert list(scores) == expected
+    assert scores["VQ-LP+std|whitening"]["options"] == {"shrinkage": "ledoit-wolf"}
+    assert scores["VQ-SIF+std"]["options"] == {"a": 0.1}
+    assert scores["VQ-SIF+std"]["candidates"] == []
+    assert "VQ-SIF+std, KS: a = 0.1, as given" in content["notes"]
+    assert main([*argv, "--output", str(tmp_path / "plain")]) == 0
+    plain = json.loads((tmp_path / "plain" / "nearest.json").read_text())["scores"]
+    assert plain["VQ-SIF+std"]["KS"][0]["candidates"]
+    changed = [n for n in expected if plain[n]["KS"][0]["accuracy"] != scores[n]["accuracy"]]
+    assert set(changed) <= {name for name in expected if "whitening" in name or "SIF" in name}
+
+
 def test_mistakes_are_one_line(stored: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "file").touch()
     for more, message in (
@@ -88,6 +111,11 @@ def test_mistakes_are_one_line(stored: dict[str, str], tmp_path: Path, capsys: p
         (["--output", str(tmp_path / "file" / "sub")], "Not a directory: check the path."),
         (["--output", str(tmp_path), "--poolings", "SAP"], "is learned"),
         (["--output", str(tmp_path), "--poolings", "SP"], "no frames for SP"),
+        (["--output", str(tmp_path), "--poolings", "AP", "--option", "a=1"], "none of AP takes it"),
+        (
+            ["--output", str(tmp_path), "--poolings", "AP|whitening", "--option", "shrinkage=x"],
+            "--option shrinkage: expected none or ledoit-wolf, but got 'x'",
+        ),
     ):
         assert main(["benchmark", "nearest", "--store", stored["er"], *more]) == 2
         printed = capsys.readouterr()

@@ -98,7 +98,7 @@ def test_a_store_of_a_registered_task_is_taken(divisions: dict, monkeypatch: pyt
     found = stores.tasks(opened)
     assert [task.name for task in found] == ["KS", "FIFTH"]
     assert supervised.settings(found[1], None, [0]) == Settings(8, 2, (0.5,), (0,))
-    table = table1.make(found, ["AP"], False, True, lambda done: None)
+    table = table1.make(found, ["AP"], {}, False, True, lambda done: None)
     assert table.rows[0].accuracy == {"KS": 100, "FIFTH": 100}
     assert "paper: has no figures of FIFTH." in table.notes
 
@@ -165,7 +165,7 @@ def test_make_er_is_the_mean_of_its_folds_by_hand(divisions: dict) -> None:
     ]
     divisions["vqpool_er"] = [("fold1", halves[0]), ("fold2", halves[1])]
     ticks: list[str] = []
-    table = table1.make(stores.tasks({Path("er"): store}), ["AP", "VQ-LP"], True, False, ticks.append)
+    table = table1.make(stores.tasks({Path("er"): store}), ["AP", "VQ-LP"], {}, True, False, ticks.append)
     assert table.rows[0].accuracy == {"ER": (50 + 100) / 2}
     assert table.rows[0].average is None
     assert [(row.pooling, row.layer) for row in table.rows] == [
@@ -184,7 +184,7 @@ def test_make_layers_differ_where_one_of_them_knows(divisions: dict) -> None:
     divisions["vqpool_ks"] = [("", corpus)]
     noise = torch.stack([x.mean(dim=0) for x in random_frames([3] * len(store.utterances), 3)])
     store.vectors = lambda name: torch.stack([noise, torch.stack([x[0] for x in store._frames])], 1)  # type: ignore
-    table = table1.make(stores.tasks({Path("ks"): store}), ["AP"], True, False, lambda done: None)
+    table = table1.make(stores.tasks({Path("ks"): store}), ["AP"], {}, True, False, lambda done: None)
     known = {row.layer: row.accuracy["KS"] for row in table.rows}
     assert known[1] == 100
     assert known[0] < 100
@@ -196,7 +196,7 @@ def test_make_all_four_tasks_have_an_average(divisions: dict) -> None:
         opened[Path(task)], corpus = fake(task)
         divisions[f"vqpool_{task}"] = [("", corpus)]
     opened[Path("ks")]._frames[24:] = [x.flip(1) for x in opened[Path("ks")]._frames[24:]]
-    table = table1.make(stores.tasks(opened), ["AP", "VQ-SIF"], False, True, lambda done: None)
+    table = table1.make(stores.tasks(opened), ["AP", "VQ-SIF"], {}, False, True, lambda done: None)
     ap, _, *paper = table.rows
     assert ap.average == sum(ap.accuracy.values()) / 4 < 100
     assert [(row.source, row.pooling) for row in paper[:2]] == [
