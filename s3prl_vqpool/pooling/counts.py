@@ -16,6 +16,8 @@ from s3prl_vqpool.errors import InputError
 from s3prl_vqpool.pooling.batch import FLAT_LIMIT, Batch, check_sizes
 from s3prl_vqpool.pooling.files import read_statistics, write_statistics
 
+STORED_LIMIT = 2**24
+"""Entries of a codebook that a file may declare: a table of them is made before any of its bytes are there."""
 DENSE_LIMIT = 2**22
 """Tables of up to so many entries are looked up directly, larger ones by bisection."""
 
@@ -126,9 +128,12 @@ class Counts:
     @classmethod
     def from_tensors(cls, tuples: Tensor, occurrences: Tensor, sizes: Tensor, origin: str) -> Counts:
         """Counts from stored tensors; InputError, which names ``origin``, where they do not fit together."""
-        codebooks = tuple(int(size) for size in sizes.flatten().tolist())
+        whole = sizes.dtype == torch.int64 and sizes.ndim == 1 and len(sizes) > 0
+        codebooks = tuple(sizes.tolist()) if whole else ()
         fits = (
-            tuples.dtype == occurrences.dtype == torch.int64
+            whole
+            and max(codebooks) <= STORED_LIMIT
+            and tuples.dtype == occurrences.dtype == torch.int64
             and tuples.shape == (len(occurrences), len(codebooks))
             and occurrences.ndim == 1
             and bool((occurrences > 0).all() and (tuples >= 0).all())

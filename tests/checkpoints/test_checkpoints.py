@@ -242,3 +242,37 @@ def test_no_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(MemoryError):
         checkpoints.fetch("http://localhost/whole.ckpt")
     assert path.exists()
+
+
+def test_zip_with_one_compressed_member_is_damaged(tmp_path: Path) -> None:
+    path, again = tmp_path / "whole.ckpt", tmp_path / "compressed.ckpt"
+    torch.save(s3prl_state(), path)
+    with zipfile.ZipFile(path) as source:
+        members = {member.filename: source.read(member) for member in source.infolist()}
+    for chosen in (None, *members):
+        with zipfile.ZipFile(again, "w") as target:
+            for name, content in members.items():
+                target.writestr(name, content, zipfile.ZIP_DEFLATED if name == chosen else zipfile.ZIP_STORED)
+        if chosen is None:
+            assert checkpoints.load(again)["Step"] == 7
+            continue
+        with pytest.raises(DamagedCheckpoint):
+            checkpoints.load(again)
+
+
+@pytest.mark.parametrize("odd", [None, 3, {"upstream": "mfcc_vq"}, [1]], ids=str)
+def test_args_that_are_no_namespace_are_one_line(tmp_path: Path, odd: object) -> None:
+    path = tmp_path / "odd.ckpt"
+    torch.save({**s3prl_state(), "Args": odd}, path)
+    with pytest.raises(InputError, match="its Args are not a namespace"):
+        checkpoints.load(path, required=("Args",))
+
+
+def test_experiments_may_name_namespaces_and_dicts_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "named.ckpt"
+    torch.save({"a": argparse.Namespace(x=1), "b": OrderedDict(y=2)}, path)
+    assert checkpoints.load(path) == {"a": argparse.Namespace(x=1), "b": {"y": 2}}
+    for other in (Path("x"), complex(1, 2), {1, 2}, torch.Size([1]), torch.float32):
+        torch.save({"a": other}, path)
+        with pytest.raises(InputError, match=r"it asks to import|damaged"):
+            checkpoints.load(path)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from s3prl_vqpool.codes.kmeans import KMeansCodebooks
+from s3prl_vqpool.codes.upstream import hash_of
 from s3prl_vqpool.errors import InputError
 
 COLUMNS = ((0, 3), (3, 8))
@@ -176,3 +177,17 @@ def test_codebook_that_is_not_finite_is_refused_by_its_name(tmp_path: Path, bad:
     books.save(path)
     with pytest.raises(InputError, match=r"its weights are not finite: codebook\.1 holds NaN or infinity"):
         KMeansCodebooks.load(path)
+
+
+def test_hash_covers_names_dtypes_shapes_and_numbers() -> None:
+    base = torch.arange(6, dtype=torch.float32)
+    others = [
+        {"a": base, "b": base.view(2, 3)},
+        {"a": base, "b": base.view(3, 2)},
+        {"a": base, "c": base.view(2, 3)},
+        {"a": base, "b": base.view(2, 3).view(torch.int32)},
+        {"a": base, "b": base.view(2, 3) + 1},
+        {"a": base},
+    ]
+    assert len({hash_of(weights) for weights in others}) == len(others)
+    assert hash_of(others[0]) == hash_of(dict(reversed(others[0].items())))

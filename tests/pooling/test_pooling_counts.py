@@ -199,3 +199,20 @@ def test_counts_all_reduce_two_processes(tmp_path):
 def test_counts_all_reduce_alone_is_itself():
     alone = training_counts()
     assert alone.all_reduce() is alone
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        torch.tensor([5, 2**31]), torch.tensor([2**24 + 1, 7]), torch.tensor([5.0, float("nan")]),
+        torch.tensor([[5], [7]]), torch.tensor([5, 3]), torch.tensor([5, 0]), torch.tensor([5, -7]),
+        torch.tensor([], dtype=torch.int64),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_counts_of_sizes_that_cannot_be_are_one_line(sizes):
+    tuples, occurrences = torch.tensor([[4, 3]]), torch.tensor([2])  # code 3 is beyond a codebook of 3
+    with pytest.raises(InputError, match=r"^x: counts of codes that do not fit") as refusal:
+        Counts.from_tensors(tuples, occurrences, sizes, "x")
+    assert len(str(refusal.value).splitlines()) == 1
+    assert Counts.from_tensors(tuples, occurrences, torch.tensor([5, 4]), "x").sizes == (5, 4)
