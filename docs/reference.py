@@ -27,6 +27,13 @@ These pages are generated from the code.
 """
 
 
+#: Headings of the tables of names. (`vqpool list upstreams` prints its own.)
+HEADINGS = {
+    "downstreams": ("downstream", "what it is"),
+    "poolings": ("pooling", "kind", "options", "what it is"),
+}
+
+
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Fill the navigation's entry `Reference` with the pages that `on_files` makes."""
     section = next(entry for entry in config.nav if "Reference" in entry)
@@ -137,10 +144,7 @@ def _help(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
 
 def _names(kind: str) -> str:
     rows = names.rows(kind)
-    if kind == "upstreams":
-        heading, *rows = rows
-    else:
-        heading = (kind.removesuffix("s"), "what it is")
+    heading = HEADINGS.get(kind) or rows.pop(0)
     lines = [heading, ("---",) * len(heading), *((f"`{name}`", *rest) for name, *rest in rows)]
     return f"## {kind.capitalize()}\n\n" + "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
 
