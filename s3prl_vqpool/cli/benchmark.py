@@ -24,8 +24,9 @@ EXAMPLE = "vqpool benchmark nearest --store feats_ks feats_sid feats_ic feats_er
 WHEN_STOPPED = "the same command starts again; with --protocol superb it continues"
 NEAREST = (
     "Table 1: test accuracy of every pooling that is not learned, by nearest neighbour. A test utterance takes "
-    "the label of its nearest training utterance by angle. Statistics come from the training split. VQ-SIF's a is "
-    "chosen on dev. ER is the mean over its five folds. Writes nearest.csv, nearest.md and nearest.json."
+    "the label of its nearest training utterance by angle. Statistics come from the training split. "
+    "Options with a grid, such as VQ-SIF's a, are chosen on dev. ER is the mean over its five folds. "
+    "Writes nearest.csv, nearest.md and nearest.json."
 )
 
 SUPERVISED = (
@@ -33,8 +34,8 @@ SUPERVISED = (
     "pooled from the mean over layers, with Adam and the published batch size, rate and epochs of each task; "
     "learned poolings are trained with it. --protocol superb trains SUPERB's head on the stored vectors of every "
     "layer, as vqpool train does, with the default config of each task. It keeps the heads below --output, and "
-    "the same command continues them. Dev chooses the epoch or step, the rate and VQ-SIF's a. ER is the mean over "
-    "its five folds. Writes supervised_PROTOCOL.csv, .md and .json."
+    "the same command continues them. Dev chooses the epoch or step, the rate and options with a grid, such as "
+    "VQ-SIF's a. ER is the mean over its five folds. Writes supervised_PROTOCOL.csv, .md and .json."
 )
 SUPERVISED_EXAMPLE = (
     "vqpool benchmark supervised --store feats_ks feats_sid feats_ic feats_er --output results\n"

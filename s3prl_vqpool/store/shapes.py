@@ -42,7 +42,16 @@ def _shaped(required: Mapping[str, Test], optional: Mapping[str, Test] | None = 
 
 
 _positive: Test = lambda value: type(value) in (int, float) and 0 < value < 2**62  # noqa: E731
-_made = _shaped({}, {"counts": _text, "fold": _or_none(_text), "a": _positive})
+
+
+def _made(value: Any) -> bool:
+    """What an added pooling was made with: statistics, and options, whose own readers check them further."""
+    statistics = {"counts": _text, "fold": _or_none(_text)}
+    return _shaped({}, statistics)(value) and all(
+        type(each) in (int, float, str) for key, each in value.items() if key not in statistics
+    )
+
+
 _about = {"file": _text, "sha256": _text, "bytes": _whole(0), "utterances": _whole(1)}
 
 manifest = _shaped(
