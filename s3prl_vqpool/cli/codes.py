@@ -64,17 +64,14 @@ def _entries(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     from tqdm import tqdm
 
     from ..corpora import audio
-    from ..errors import InputError, unknown_name
+    from ..errors import InputError
     from ..runner import plugin
     from . import devices
 
-    plugin.register()
-    known = plugin.upstreams()
-    if args.upstream not in known:
-        raise unknown_name("upstream with codes", args.upstream, known)
+    entry = plugin.entry_of(args.upstream)
     device = devices.chosen(args.device)
     options = {"ckpt": args.checkpoint, "model_config": args.model_config, "refresh": False}
-    upstream = known[args.upstream](**options).eval().to(device)
+    upstream = entry(**options).eval().to(device)
     seconds = upstream.get_downsample_rates("hidden_states") / audio.SAMPLE_RATE
     hidden = None if args.output is not None else True
     for file in tqdm(dict.fromkeys(args.files), unit="file", disable=hidden):

@@ -68,12 +68,9 @@ def run(args: argparse.Namespace) -> int:
     from . import devices
 
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    plugin.register()
-    if args.upstream not in plugin.upstreams():
-        raise unknown_name("upstream with codes", args.upstream, plugin.upstreams())
+    entry = plugin.entry_of(args.upstream)
     if args.downstream not in plugin.downstreams():
         raise unknown_name("downstream", args.downstream, plugin.downstreams())
-    entry = plugin.upstreams()[args.upstream]
     check_given(entry, ckpt=args.checkpoint, model_config=args.model_config)
     poolings = manifest.checked(args.poolings)
     if rank == 0 and not args.frames:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -88,9 +88,9 @@ def expert_of(downstream: str) -> Callable[..., Any]:
     return importlib.import_module(f"s3prl.downstream.{downstream}.expert").DownstreamExpert
 
 
-def entry_of(manifest: Mapping[str, Any]) -> Callable[..., Any]:
-    """The function that makes the upstream named in a manifest; InputError if there is none of that name."""
+def entry_of(name: str) -> Callable[..., Any]:
+    """The function that makes an upstream with codes; InputError with close matches for an unknown name."""
     known = upstreams()
-    if manifest["upstream"] not in known:
-        raise unknown_name("upstream with codes", manifest["upstream"], known)
-    return known[manifest["upstream"]]
+    if name not in known:
+        raise unknown_name("upstream with codes", name, known)
+    return known[name]

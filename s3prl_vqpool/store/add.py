@@ -209,7 +209,7 @@ def _device(store: Store) -> torch.device:
 def _upstream(store: Store, device: torch.device) -> WithCodes:
     """The store's upstream, with the weights that it was extracted with."""
     manifest = store.manifest
-    upstream = entry_of(manifest)(
+    upstream = entry_of(manifest["upstream"])(
         ckpt=manifest["ckpt"], model_config=manifest["upstream_model_config"], refresh=False
     )
     upstream.eval().to(device)

@@ -17,6 +17,8 @@ BATCH_SECONDS = {"cpu": 40, "cuda": 400}
 """Most speech in a batch, padding included."""
 ROW_BYTES = 400
 """An index line, generously."""
+NUMBER_BYTES = {"float16": 2, "float32": 4}
+"""Dtypes of stored vectors and frames, by their names in torch: bytes of a number."""
 
 
 def shards(samples: Sequence[int]) -> list[list[int]]:
@@ -49,7 +51,7 @@ def _cut(rows: Sequence[int], samples: Sequence[int], seconds: float, padded: bo
 
 def disk_bytes(manifest: Mapping[str, Any], lengths: Sequence[int]) -> int:
     """Bytes on disk of utterances with so many frames, by what the manifest says is stored of each."""
-    number = {"float16": 2, "float32": 4}[manifest["dtype"]]
+    number = NUMBER_BYTES[manifest["dtype"]]
     utterance = vector_bytes(manifest, manifest["poolings"]) + ROW_BYTES
     frame = len(manifest["codebook_sizes"]) * 4 + (manifest["dim"] * number if manifest["frames"] else 0)
     return utterance * len(lengths) + frame * sum(lengths)
@@ -58,7 +60,7 @@ def disk_bytes(manifest: Mapping[str, Any], lengths: Sequence[int]) -> int:
 def vector_bytes(manifest: Mapping[str, Any], poolings: Sequence[str]) -> int:
     """Bytes of an utterance's vectors under some poolings."""
     numbers = sum(method(name).output_dim(manifest["dim"]) for name in poolings)
-    return manifest["layers"] * numbers * {"float16": 2, "float32": 4}[manifest["dtype"]]
+    return manifest["layers"] * numbers * NUMBER_BYTES[manifest["dtype"]]
 
 
 def check_disk(folder: Path, needed: int, way_out: str) -> None:

@@ -159,13 +159,12 @@ class Store:
         for position, row in enumerate(wanted):
             shard, place, _ = self._place[row]
             where.setdefault(shard, []).append((position, place))
-        dtype = {"float16": torch.float16, "float32": torch.float32}[self.manifest["dtype"]]
         size = method(pooling).output_dim(self.manifest["dim"])
         layers, stored = self.manifest["layers"], {}
         for shard in where:
             name = part_name(shard, pooling) if pooling in self.added else tensors_name(shard)
             stored[shard] = self._tensor(name, f"vectors.{pooling}", len(self.shards[shard]), layers, size)
-        gathered = torch.empty(len(wanted), layers, size, dtype=dtype)
+        gathered = torch.empty(len(wanted), layers, size, dtype=getattr(torch, self.manifest["dtype"]))
         for shard, pairs in where.items():
             positions, places = map(torch.tensor, zip(*pairs))
             gathered[positions] = stored[shard][places]

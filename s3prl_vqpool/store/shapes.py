@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from .layout import NUMBER_BYTES
+
 Test = Callable[[Any], bool]
 
 _MOST_SHARDS = 10**6
@@ -60,7 +62,7 @@ manifest = _shaped(
         "downstream": _text,
         "datarc": _is(dict),
         "root": _text,
-        "dtype": lambda value: value in ("float16", "float32"),
+        "dtype": lambda value: value in tuple(NUMBER_BYTES),
         "device": _text,
         "fingerprint": _text,
         "frames": _is(bool),

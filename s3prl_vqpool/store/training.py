@@ -58,7 +58,7 @@ def fingerprint(counts: Counts) -> str:
 def _identity(store: Store, utterances: Sequence[Utterance]) -> dict[str, object]:
     """As `statistics.obtain` has it, without the upstream: its kind is the folder of its `hubconf.py`."""
     return {
-        "upstream": entry_of(store.manifest).__module__.split(".")[-2],
+        "upstream": entry_of(store.manifest["upstream"]).__module__.split(".")[-2],
         "weights": store.manifest["fingerprint"],
         "training set": statistics.hash_of(UtteranceDataset(utterances)),
     }

@@ -41,8 +41,7 @@ class Data:
         self.rows = {split: store.rows(utterances) for split, utterances in self.splits.items()}
         self.windows = _windows(store, self.splits["train"])
         needed = {row for rows in (*self.rows.values(), *self.windows.values()) for row in rows}
-        number = {"float16": 2, "float32": 4}[store.manifest["dtype"]]
-        size = len(poolings) * len(needed) * store.manifest["layers"] * store.manifest["dim"] * number
+        size = len(needed) * layout.vector_bytes(store.manifest, poolings)
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         if size > memory:
             raise InputError(
