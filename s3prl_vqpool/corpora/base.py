@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from ..errors import InputError
 from . import audio
+from .sampling import Draw
 
 SPLITS = ("train", "dev", "test")
 
@@ -87,7 +88,8 @@ class UtteranceDataset(Dataset[Sample]):
         max_samples: cut longer utterances to a random piece of this length (S3PRL's ``max_timestep``).
         preload: read everything now, and keep it.
 
-    Random pieces are drawn with torch's generator, which DataLoader seeds differently in each worker.
+    Random pieces of a `Draw` are drawn with its seed. Those of another index are drawn with torch's generator, which
+    DataLoader seeds differently in each worker.
     """
 
     def __init__(
@@ -112,7 +114,8 @@ class UtteranceDataset(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         utterance = self.utterances[index]
         wav = self._wavs[index] if self._wavs is not None else self._read(utterance)
-        wav = _random_piece(wav, utterance.frames or self.max_samples)
+        generator = torch.Generator().manual_seed(index.seed) if isinstance(index, Draw) else None
+        wav = _random_piece(wav, utterance.frames or self.max_samples, generator)
         return wav, utterance.label, utterance.id, utterance.weight
 
     def _read(self, utterance: Utterance) -> np.ndarray:
@@ -126,8 +129,8 @@ def collate(samples: Iterable[Sample]) -> Iterator[tuple]:
     return zip(*samples)
 
 
-def _random_piece(wav: np.ndarray, size: int | None) -> np.ndarray:
+def _random_piece(wav: np.ndarray, size: int | None, generator: torch.Generator | None) -> np.ndarray:
     if size is None or len(wav) <= size:
         return wav
-    start = int(torch.randint(len(wav) - size + 1, ()))
+    start = int(torch.randint(len(wav) - size + 1, (), generator=generator))
     return wav[start : start + size]

@@ -15,15 +15,32 @@ def rank_and_world() -> tuple[int, int]:
     return (get_rank(), get_world_size()) if is_initialized() else (0, 1)
 
 
-def share(indices: list[int]) -> list[int]:
+def share(indices: Sequence[int]) -> list[int]:
     """This rank's share: every world-th index from the rank on. The list is wrapped so that shares are equal."""
     rank, world = rank_and_world()
     each = -(-len(indices) // world)
     return list(islice(cycle(indices), each * world))[rank::world]
 
 
+class Draw(int):
+    """The index of an utterance, and the ``seed`` of the random piece that is read of it this time."""
+
+    seed: int
+
+    def __new__(cls, index: int, seed: int) -> Draw:
+        draw = super().__new__(cls, index)
+        draw.seed = seed
+        return draw
+
+    def __reduce__(self) -> tuple[type[Draw], tuple[int, int]]:
+        return Draw, (int(self), self.seed)
+
+
 class TrainingSampler(Sampler[int]):
     """Indices of one epoch: a permutation, or, with weights, a draw with replacement of the same length.
+
+    Each index is a `Draw`, so that random pieces depend neither on the number of the DataLoader's workers nor on
+    the number of ranks.
 
     All ranks draw the same list from a generator of their own and take their share of it, so the process's
     random state is neither read nor changed, and a resumed epoch has the order that it had.
@@ -49,7 +66,8 @@ class TrainingSampler(Sampler[int]):
         else:
             weights = torch.as_tensor(self.weights, dtype=torch.double)
             drawn = torch.multinomial(weights, self.size, replacement=True, generator=generator)
-        return iter(share(drawn.tolist()))
+        first = int(torch.randint(2**62, (), generator=generator))
+        return iter(share([Draw(index, first + place) for place, index in enumerate(drawn.tolist())]))
 
 
 class DistributedSamplerWrapper(Sampler[int]):

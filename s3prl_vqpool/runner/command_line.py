@@ -67,9 +67,10 @@ def prepare(argv: list[str]) -> tuple[list[str], Path | None]:
     resumed = _resumed_checkpoint(args)
     if resumed:
         state = checkpoints.load(resumed, required=("Args", "Config", "Featurizer", "Downstream"))
-        _check_resumed(args, state, resumed)
-        _check_kept(given(parser, argv), state["Args"], resumed)
-        settings, folder = state["Config"], state["Args"].expdir
+        saved = _saved(parser, args, state, resumed)
+        _check_resumed(args, saved, state.get("WorldSize", 1), resumed)
+        _check_kept(given(parser, argv), saved, resumed)
+        settings, folder = state["Config"], saved.expdir
     else:
         _check_names(args)
         _check_selection(args)
@@ -195,8 +196,31 @@ def _resumed_checkpoint(args: argparse.Namespace) -> Path | None:
     return states[-1]
 
 
-def _check_resumed(args: argparse.Namespace, state: dict, path: Path) -> None:
-    saved = state["Args"]
+def _saved(
+    parser: argparse.ArgumentParser, args: argparse.Namespace, state: dict[str, Any], path: Path
+) -> argparse.Namespace:
+    """The checkpoint's arguments; those that it lacks are this command's, as S3PRL fills them in.
+
+    Raises:
+        InputError: an argument of another type than the parser gives, no upstream, downstream or folder, or a
+            config without the runner's sections.
+    """
+    saved = argparse.Namespace(**{**vars(args), **vars(state["Args"])})
+    kinds = {
+        action.dest: (bool if action.nargs == 0 else action.type or str, type(action.default))
+        for action in parser._actions
+    }
+    for name, value in vars(saved).items():
+        needed = name in ("upstream", "downstream", "expdir")
+        if not (isinstance(value, kinds.get(name, object)) if value is not None else not needed):  # type: ignore[arg-type]
+            raise InputError(
+                f"{path}: its Args have {name} {value!r}, which S3PRL's runner never writes: take another checkpoint."
+            )
+    config.check_sections(state["Config"], path)
+    return saved
+
+
+def _check_resumed(args: argparse.Namespace, saved: argparse.Namespace, world: int, path: Path) -> None:
     for option, given, kept in (
         ("-u", args.upstream, saved.upstream),
         ("-d", args.downstream, saved.downstream),
@@ -208,7 +232,6 @@ def _check_resumed(args: argparse.Namespace, state: dict, path: Path) -> None:
             )
     _check_names(saved)
     if args.mode == "train":
-        world = state.get("WorldSize", 1)
         now = int(os.environ.get("WORLD_SIZE", 1))
         if now != world:
             raise InputError(

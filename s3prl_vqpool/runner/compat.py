@@ -295,8 +295,8 @@ def mend_runner(runner: ModuleType) -> None:
     import torch
 
     def save(states: Any, path: str) -> None:
-        with whole(path) as temporary:
-            torch.save(states, temporary)
+        with whole(path) as temporary, open(temporary, "wb") as file:  # by name, torch would store that name
+            torch.save(states, file)
 
     def device(name: str) -> AbstractContextManager:
         return torch.cuda.device(name) if torch.device(name).type == "cuda" else nullcontext()

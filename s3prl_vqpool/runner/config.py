@@ -43,11 +43,16 @@ def find(downstream: str, given: str | None) -> Path:
         raise InputError(f"{path}: cannot read this config ({error.strerror}).{hint}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not YAML ({' '.join(str(error).split())}).") from error
+    check_sections(content, path)
+    return path
+
+
+def check_sections(content: Any, path: Path) -> None:
+    """InputError unless ``content``, read from ``path``, is a config with the sections that S3PRL's runner needs."""
     sections = content if isinstance(content, dict) else {}
     missing = [key for key in ("runner", "optimizer", "downstream_expert") if key not in sections]
     if missing:
         raise InputError(f"{path}: not a config for this runner: it has no {', '.join(missing)}.")
-    return path
 
 
 def check_override(option: str) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..files import sha256
+from ..files import parse_json, sha256
 
 BEST = "dev-best.ckpt"
 
@@ -129,7 +129,7 @@ def command(expdir: Path, args: argparse.Namespace, downstream: str, datarc: Map
 
 
 def _parse(text: bytes) -> dict[str, Any]:
-    record = json.loads(text)
+    record = parse_json(text.decode(), "the record", "")
     if not isinstance(record["datarc"], dict):
         raise TypeError("datarc")
     for key in ("mode", "upstream", "downstream", "split", "folder", "predictions_sha256"):

@@ -18,7 +18,7 @@ import yaml
 
 from .. import checkpoints
 from ..errors import InputError
-from ..files import remove_parts, whole, write_text
+from ..files import parse_yaml, remove_parts, whole, write_text
 from ..pooling import method
 from ..runner.command_line import s3prl_parser
 from ..runner.config import Section, modelrc_of, runner_section
@@ -140,9 +140,9 @@ def agreed(run: Run) -> bool:
                 raise InputError(f"{run.folder}: holds other files: choose another folder.")
             return False
         try:
-            known = yaml.safe_load(files[0].read_text())
+            known = parse_yaml(files[0].read_text("utf-8"), str(files[0]))
             known = _told(argparse.Namespace(**known)) if kind == "args" else known
-        except (OSError, yaml.YAMLError, UnicodeDecodeError, TypeError, AttributeError) as error:
+        except (InputError, UnicodeDecodeError, TypeError, AttributeError) as error:
             raise InputError(f"{files[0]}: cannot be read: choose another folder.") from error
         before, now = _flat(known), _flat(values)
         for key in sorted(before.keys() | now.keys()):

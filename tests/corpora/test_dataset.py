@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from s3prl_vqpool.corpora import Utterance, UtteranceDataset, collate, describe
 from s3prl_vqpool.corpora.fluent_commands import fluent_commands
+from s3prl_vqpool.corpora.sampling import TrainingSampler
 
 RAMP = np.arange(16000, dtype=np.float32) / 16000
 
@@ -64,6 +65,24 @@ def test_pieces_repeat_with_the_seed_and_differ_between_workers(ramp: Path) -> N
     first = draw()
     assert first == draw()
     assert len(set(first)) == 8
+
+
+def test_training_pieces_do_not_depend_on_the_number_of_workers(ramp: Path) -> None:
+    """A machine with other cores has another default number of workers."""
+    dataset = UtteranceDataset(
+        [Utterance(ramp, (0,), "a", frames=400), Utterance(ramp, (0,), "b", frames=400)]
+    )
+
+    def epoch(number: int, workers: int) -> list[int]:
+        sampler = TrainingSampler(2, [1.0, 0.0], 3, number)
+        sampler.size = 12  # the one utterance is drawn again and again, as a file of noise is
+        loader = DataLoader(dataset, batch_size=5, sampler=sampler, num_workers=workers, collate_fn=collate)
+        return [start for wavs, *_ in loader for start in starts(wavs)]
+
+    first = epoch(0, workers=0)
+    assert epoch(0, workers=0) == epoch(0, workers=1) == epoch(0, workers=3) == first
+    assert len(set(first)) == 12
+    assert not set(first) & set(epoch(1, workers=0))
 
 
 def test_preload_reads_once(ramp: Path) -> None:

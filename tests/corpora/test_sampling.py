@@ -119,8 +119,8 @@ def draw(rank: int, rendezvous: str, out: str) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
     torch.manual_seed(rank)  # the ranks' own random states shall not matter
     drawn = {
-        "permutation": list(TrainingSampler(11, None, 7, 3)),
-        "weighted": list(TrainingSampler(11, [1.0 + i for i in range(11)], 7, 3)),
+        "permutation": list(map(int, TrainingSampler(11, None, 7, 3))),
+        "weighted": list(map(int, TrainingSampler(11, [1.0 + i for i in range(11)], 7, 3))),
         "length": len(TrainingSampler(11, None, 7, 3)),
     }
     torch.save(drawn, f"{out}/{rank}.pt")
