@@ -10,11 +10,10 @@ import s3prl_vqpool  # noqa: F401 (S3PRL's own modules import after it on every 
 import numpy as np
 import pytest
 import s3prl.util.download
-import safetensors
-import safetensors.torch
 import soundfile
 import torch
 import yaml
+from brute_force import LENGTHS, brute_force
 from s3prl import hub
 from s3prl.upstream.interfaces import Featurizer
 from s3prl.upstream.kmeans_vq import hubconf
@@ -26,8 +25,6 @@ from s3prl_vqpool.codes import kmeans_fit
 from s3prl_vqpool.codes.kmeans import KMeansCodebooks
 from s3prl_vqpool.codes.plain import plain_upstream
 from s3prl_vqpool.errors import InputError
-
-LENGTHS = (7600, 16000, 560, 12345)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -67,20 +64,6 @@ def fit(speech: Path, out: Path, upstream: str, checkpoint: Path, *more: str) ->
     return cli.main(
         ["kmeans", str(speech), *options, "--entries", "12", "--groups", "2", "--frames", "240", *more]
     )
-
-
-def brute_force(codebooks: Path, states: list[torch.Tensor]) -> torch.Tensor:
-    """int64 [T, G] for the hidden states [T, D] of all layers, by every distance in float64."""
-    with safetensors.safe_open(str(codebooks), "pt") as file:
-        meta = file.metadata()
-        layers, columns = meta["layers"].split(","), meta["columns"].split(",")
-        nearest = []
-        for g, (layer, part) in enumerate(zip(layers, columns, strict=True)):
-            start, stop = map(int, part.split(":"))
-            frames = states[int(layer)][:, start:stop].double()
-            squares = (frames[:, None] - file.get_tensor(f"codebook.{g}").double()).square().sum(dim=-1)
-            nearest.append(squares.argmin(dim=-1))
-    return torch.stack(nearest, dim=-1)
 
 
 def test_kmeans_vq_hidden_states_equal_s3prls_and_codes_are_the_nearest(
