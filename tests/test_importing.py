@@ -166,15 +166,14 @@ print(json.dumps([s3prl.hub.mfcc_vq.__module__, isinstance(s3prl.downstream.runn
     assert in_fresh_python(code) == ["s3prl.upstream.kmeans_vq.hubconf", True]
 
 
-@pytest.mark.parametrize("package", ["torchaudio", "soundfile", "safetensors"])
-def test_what_is_missing_is_said_in_one_line_when_s3prl_is_imported(package: str) -> None:
-    code = f"""
+def test_a_missing_torchaudio_is_said_in_one_line_when_s3prl_is_imported() -> None:
+    code = """
 import json, sys
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == {package!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-sys.meta_path.insert(0, Absent())
+from importlib.machinery import PathFinder
+found = PathFinder.find_spec
+def find_spec(name, *rest):
+    return None if name.split(".")[0] == "torchaudio" else found(name, *rest)
+PathFinder.find_spec = find_spec
 import warnings; warnings.simplefilter("error", UserWarning)
 import s3prl_vqpool
 warnings.simplefilter("default", UserWarning)
@@ -184,7 +183,7 @@ except ImportError as error:
     print(json.dumps(str(error)))
 """
     line = in_fresh_python(code)
-    assert package in line
+    assert "torchaudio" in line
     assert "vqpool doctor" in line
     assert len(line.splitlines()) == 1
 
