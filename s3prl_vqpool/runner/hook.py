@@ -19,8 +19,6 @@ from types import ModuleType
 from ..errors import InputError, one_line
 
 PACKAGE = "s3prl"
-#: S3PRL's modules that the plugin adds to, in the order in which S3PRL imports them.
-PLACES = ("s3prl.upstream", "s3prl.downstream", "s3prl.hub")
 
 
 class Finder(FileFinder):
@@ -72,7 +70,7 @@ def install() -> None:
 
 def _catch_up(present: list[ModuleType]) -> None:
     """Do what the loader does for modules that were imported without it, and prepare the folders below theirs."""
-    from . import compat
+    from . import compat, plugin
 
     for module in present:
         for folder in getattr(module, "__path__", ()):
@@ -81,7 +79,7 @@ def _catch_up(present: list[ModuleType]) -> None:
         compat.apply()
     for module in present:
         compat.mend(module)
-    for name in (compat.RUNNER, *PLACES):
+    for name in (compat.RUNNER, *plugin.PLACES):
         if name in sys.modules:
             finish(sys.modules[name])
 
@@ -92,7 +90,7 @@ def finish(module: ModuleType) -> None:
 
     if module.__name__ == compat.RUNNER:
         compat.mend_runner(module)
-    if module.__name__ in PLACES:
+    if module.__name__ in plugin.PLACES:
         with _in_one_line("s3prl_vqpool cannot be registered with S3PRL"):
             plugin.add_to(module)
 

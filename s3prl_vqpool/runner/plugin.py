@@ -9,8 +9,9 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import unknown_name
-from . import hook
 
+#: S3PRL's modules that this project adds to, in the order in which S3PRL imports them.
+PLACES = ("s3prl.upstream", "s3prl.downstream", "s3prl.hub")
 _PACKAGE = Path(__file__).resolve().parents[1]
 #: S3PRL's packages that get one of our folders, and which folder.
 _FOLDERS = {"s3prl.upstream": "upstream_expert", "s3prl.downstream": "downstream"}
@@ -29,12 +30,12 @@ def register() -> None:
     Raises:
         ImportError: S3PRL, or something that it or an upstream needs, cannot be imported.
     """
-    for name in hook.PLACES:
+    for name in PLACES:
         add_to(importlib.import_module(name))
 
 
 def add_to(module: ModuleType) -> None:
-    """Add this project's names to one of S3PRL's modules (`hook.PLACES`). A second call changes nothing.
+    """Add this project's names to one of S3PRL's modules (`PLACES`). A second call changes nothing.
 
     `s3prl.upstream` and `s3prl.downstream` get our folders on their ``__path__``, so the experts there are
     ordinary modules of S3PRL's tree; every public function of a ``hubconf.py`` becomes a name of `s3prl.hub`.
