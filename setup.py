@@ -77,8 +77,19 @@ setup(
         f"espeakng-loader>=0.2.4; platform_machine in '{ESPEAK_MACHINES}'",  # for `vqpool synthesise` and `demo`
     ],
     extras_require={
-        "test": ["hypothesis", "kaldiio", "mypy", "pandas", "pytest", "ruff", "scikit-learn", "types-PyYAML"],
+        "test": [
+            "hypothesis",
+            "kaldiio",
+            "mypy",
+            "pandas",
+            "pytest",
+            "ruff",
+            "scikit-learn",
+            "scipy",
+            "types-PyYAML",
+        ],
         "docs": ["mkdocs", "mkdocs-material", "mkdocstrings-python"],
+        "study": ["matplotlib", "scikit-learn", "scipy"],  # for benchmarks/pooling_product.py
         "kmeans": ["scikit-learn"],
         "shrinkage": ["scikit-learn"],
         "ark": ["kaldiio"],

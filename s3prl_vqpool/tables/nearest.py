@@ -132,10 +132,15 @@ def accuracy(
     vectors: Tensor, labels: Tensor, train: Tensor, rows: Tensor, weights: Tensor | None = None
 ) -> float:
     """Share in % of ``rows`` whose nearest row of ``train`` has the same labels; ``weights`` [rows], by default 1."""
+    found = right(vectors, labels, train, rows).double()
+    weights = torch.ones_like(found) if weights is None else weights
+    return float(100 * (found @ weights) / weights.sum())
+
+
+def right(vectors: Tensor, labels: Tensor, train: Tensor, rows: Tensor) -> Tensor:
+    """Whether the nearest row of ``train`` has the same labels, bool [rows]; labels are [N, slots]."""
     found = train[nearest(vectors[train], vectors[rows])]
-    right = (labels[found] == labels[rows]).all(dim=1).double()
-    weights = torch.ones_like(right) if weights is None else weights
-    return float(100 * (right @ weights) / weights.sum())
+    return (labels[found] == labels[rows]).all(dim=1)
 
 
 def nearest(index: Tensor, queries: Tensor, block: int | None = None) -> Tensor:
