@@ -116,7 +116,9 @@ def rank_main(rank: int, folder: Path, paths: dict, checkpoints: dict) -> None:
         args, config = settings(job, paths, checkpoints, folder / job, rank)
         runner = train(args, config)
         expert = bare(runner.downstream.model)
-        sampled = {epoch: list(expert.get_dataloader("train", epoch=epoch).sampler) for epoch in (0, 1)}
+        sampled = {
+            epoch: [*map(int, expert.get_dataloader("train", epoch=epoch).sampler)] for epoch in (0, 1)
+        }
         loader = expert.get_dataloader("train", epoch=1)
         seen[job] = {
             "states": states(runner),
