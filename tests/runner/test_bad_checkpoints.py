@@ -48,7 +48,7 @@ def test_checkpoints(refused: Any, er: Any, checkpoints: dict, tmp_path: Path) -
         (torch.save, r"refused: it asks to import \w+\.mkdir; "),
         (
             lambda state, name: Path(name).write_bytes(pickle.dumps(state, 2)),
-            "damaged or truncated, or no file of ",
+            "(damaged or truncated, or no file of |refused: it asks to import )",
         ),
     ):
         save(runs_code, path)
