@@ -12,7 +12,6 @@ from unittest.mock import patch
 
 import huggingface_hub
 import torch
-import yaml
 from s3prl.util import download
 
 from .. import checkpoints, pooling
@@ -74,9 +73,8 @@ def prepare(argv: list[str]) -> tuple[list[str], Path | None]:
     else:
         _check_names(args)
         _check_selection(args)
-        path = config.find(args.downstream, args.config)
+        path, settings = config.find(args.downstream, args.config)
         added += ["-c", str(path)]
-        settings = yaml.safe_load(path.read_text())
         _check_new_experiment(args)
     for option in overrides:
         config.apply(option, settings)
@@ -211,8 +209,11 @@ def _saved(
         for action in parser._actions
     }
     for name, value in vars(saved).items():
-        needed = name in ("upstream", "downstream", "expdir")
-        if not (isinstance(value, kinds.get(name, object)) if value is not None else not needed):  # type: ignore[arg-type]
+        if value is None:
+            fits = name not in ("upstream", "downstream", "expdir")
+        else:
+            fits = isinstance(value, kinds.get(name, object))  # type: ignore[arg-type]
+        if not fits:
             raise InputError(
                 f"{path}: its Args have {name} {value!r}, which S3PRL's runner never writes: take another checkpoint."
             )

@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..corpora.tasks import READING, Task, by_downstream
 from ..errors import InputError, unknown_name
 from ..files import parse_yaml
@@ -20,8 +18,8 @@ from . import plugin
 _EXPONENT = re.compile(r"[-+]?\d+\.?\d*[eE][-+]?\d+")
 
 
-def find(downstream: str, given: str | None) -> Path:
-    """The path of a downstream's config, ``given`` (`-c`) or the default, after a check of its sections.
+def find(downstream: str, given: str | None) -> tuple[Path, dict[str, Any]]:
+    """The path and the content of a downstream's config, ``given`` (`-c`) or the default; its sections are checked.
 
     Raises:
         InputError: no such file, not YAML, or a section is missing.
@@ -44,7 +42,7 @@ def find(downstream: str, given: str | None) -> Path:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not YAML ({' '.join(str(error).split())}).") from error
     check_sections(content, path)
-    return path
+    return path, content
 
 
 def check_sections(content: Any, path: Path) -> None:
@@ -83,7 +81,7 @@ def read(
         InputError: as `find`; an option that is not ``config.SECTION.KEY=VALUE``; or ``given`` and ``override`` that
             name another corpus than ``datarc``.
     """
-    config = yaml.safe_load(find(downstream, given).read_text())
+    _, config = find(downstream, given)
     if datarc is not None and given is None:
         config["downstream_expert"]["datarc"].update(_without_reading(datarc))
     for option in override.split(",,") if override else ():
@@ -180,7 +178,7 @@ def datarc_of(downstream: str, values: dict[str, Any]) -> Section:
 
 def default_datarc(downstream: str) -> dict[str, Any]:
     """The section `datarc` of the default config of one of this project's downstreams."""
-    return yaml.safe_load(plugin.default_config(downstream).read_text())["downstream_expert"]["datarc"]
+    return find(downstream, None)[1]["downstream_expert"]["datarc"]
 
 
 def workers(datarc: Section) -> int:
