@@ -59,6 +59,16 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert modules_after("import s3prl_vqpool, s3prl_vqpool.errors, s3prl_vqpool.runner.plugin") == []
 
 
+def test_embedder_is_imported_when_it_is_asked_for() -> None:
+    code = """
+import json, sys, s3prl_vqpool
+assert "torch" not in sys.modules and not hasattr(s3prl_vqpool, "Embeder") and "torch" not in sys.modules
+from s3prl_vqpool import Embedder
+print(json.dumps([Embedder.__module__, "torch" in sys.modules]))
+"""
+    assert in_fresh_python(code) == ["s3prl_vqpool.store.embedder", True]
+
+
 def test_pooling_brings_torch_alone() -> None:
     brought = modules_after("import s3prl_vqpool.pooling")
     assert set(brought) <= set(modules_after("import torch, safetensors.torch"))
