@@ -13,7 +13,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 import s3prl_vqpool
-from s3prl_vqpool.cli import VERBS
+from s3prl_vqpool.cli import VERBS, module_of
 from s3prl_vqpool.cli import list as names
 from s3prl_vqpool.runner.command_line import s3prl_parser
 
@@ -96,7 +96,7 @@ def _api(name: str) -> str:
 
 
 def _verb(name: str) -> str:
-    module = importlib.import_module(f"s3prl_vqpool.cli.{name}")
+    module = module_of(name)
     parser = argparse.ArgumentParser(prog=f"vqpool {name}", description=module.HELP)
     module.add_arguments(parser)
     parser.epilog = f"example:\n  {module.EXAMPLE}"

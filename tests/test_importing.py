@@ -75,7 +75,7 @@ def test_pooling_brings_torch_alone() -> None:
     assert "torch" in brought
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["trian"], [], *([verb, "--help"] for verb in VERBS)])
+@pytest.mark.parametrize("argv", [["--help"], ["trian"], [], *([*verb.split(), "--help"] for verb in VERBS)])
 def test_help_imports_nothing_heavy(argv: list[str]) -> None:
     code = (
         "from s3prl_vqpool.cli import main\n"

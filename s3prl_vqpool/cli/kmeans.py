@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import importlib.util
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .options import add_checkpoint, add_device, add_overwrite, add_upstream
+
+if TYPE_CHECKING:
+    from ..codes.kmeans import KMeansCodebooks
 
 HELP = (
     "Fit k-means codebooks on hidden states of an upstream of S3PRL. Writes OUT.yaml and OUT.safetensors. Use "
@@ -46,16 +50,32 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("vqpool kmeans needs scikit-learn: pip install 's3prl-vqpool[kmeans]'.")
     if min(args.entries, args.groups, args.frames) < 1 or min(args.layers) < 0:
         raise InputError("--entries, --groups and --frames are at least 1, layers at least 0.")
-    if args.output.suffix != ".yaml" or not args.output.parent.is_dir():
-        raise InputError(f"{args.output}: name a .yaml file in a folder that exists.")
-    stored = args.output.with_suffix(".safetensors")
+    stored = stored_beside(args.output)
     with asked_for(args.output, stored, overwrite=args.overwrite):
         return _fit(args, stored)
 
 
+def stored_beside(output: Path) -> Path:
+    """The file of the codebooks that belongs to the YAML file ``output``."""
+    from ..errors import InputError
+
+    if output.suffix != ".yaml" or not output.parent.is_dir():
+        raise InputError(f"{output}: name a .yaml file in a folder that exists.")
+    return output.with_suffix(".safetensors")
+
+
+def save(args: argparse.Namespace, books: KMeansCodebooks, stored: Path, window: int, hop: int) -> None:
+    """Write ``books`` and the YAML file that says how to use them, and say so."""
+    from ..codes.codebook import Codebook
+
+    books.save(stored)
+    checkpoint = str(Path(args.checkpoint).resolve()) if _is_path(args.checkpoint) else args.checkpoint
+    Codebook(args.upstream, str(stored), window, hop, checkpoint).save(args.output)
+    print(f"wrote {args.output} and {stored}; use them with -u kmeans_vq -g {args.output}")
+
+
 def _fit(args: argparse.Namespace, stored: Path) -> int:
     from ..codes import kmeans_fit
-    from ..codes.codebook import Codebook
     from ..codes.plain import plain_upstream
     from ..codes.upstream import hash_of
     from ..runner import plugin
@@ -75,12 +95,9 @@ def _fit(args: argparse.Namespace, stored: Path) -> int:
         "seed": str(args.seed),
     }
     books, distances = kmeans_fit.fit(frames, args.layers, args.entries, args.groups, args.seed, identity)
-    books.save(stored)
-    checkpoint = str(Path(args.checkpoint).resolve()) if _is_path(args.checkpoint) else args.checkpoint
-    Codebook(args.upstream, str(stored), window, hop, checkpoint).save(args.output)
     for layer, (start, stop), distance in zip(books.layers, books.columns, distances):
         print(f"layer {layer}, columns {start} to {stop}: mean squared distance {distance:.4g}")
-    print(f"wrote {args.output} and {stored}; use them with -u kmeans_vq -g {args.output}")
+    save(args, books, stored, window, hop)
     return 0
 
 

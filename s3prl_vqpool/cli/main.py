@@ -6,13 +6,14 @@ import argparse
 import importlib
 import sys
 import textwrap
+from types import ModuleType
 
 from .. import __version__
 from ..errors import run_command
 from .options import refuse_renamed
 
-#: Each verb is a module of that name in this folder, imported when it is called. Heavy or optional imports are in its
-#: ``run`` only.
+#: Each verb is a module of that name in this folder (`module_of`), imported when it is called. Heavy or optional
+#: imports are in its ``run`` only.
 VERBS = {
     "doctor": "say whether the main job can run here, and why not",
     "list": "list the upstreams, downstreams and poolings",
@@ -23,6 +24,7 @@ VERBS = {
     "store": "show or check a store, or add poolings to it",
     "train": "train heads on a store, all learning rates and poolings at once",
     "kmeans": "fit codebooks on an upstream without a quantizer",
+    "kmeans import": "take over a k-means model that others published",
     "codes": "print or write the codes of audio files",
     "benchmark": "compute a table of the paper from stores",
     "submit": "check test predictions and zip them for the SUPERB leaderboard",
@@ -36,8 +38,15 @@ def main(argv: list[str] | None = None) -> int:
     return run_command(lambda: _run(argv), lambda: _where(argv))
 
 
+def module_of(verb: str) -> ModuleType:
+    """The module of a verb, such as kmeans_import.py of `kmeans import`."""
+    return importlib.import_module(f".{verb.replace(' ', '_')}", __package__)
+
+
 def _run(argv: list[str]) -> int:
     refuse_renamed(argv)
+    if " ".join(argv[:2]) in VERBS:
+        argv = [" ".join(argv[:2]), *argv[2:]]
     args = _parser(argv).parse_args(argv)
     return args.run(args)
 
@@ -58,7 +67,7 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
             name, help=text, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
         )
         if name in argv[:1]:
-            module = importlib.import_module(f".{name}", __package__)
+            module = module_of(name)
             verb.description, verb.epilog = textwrap.fill(module.HELP, 100), f"example:\n  {module.EXAMPLE}"
             module.add_arguments(verb)
             verb.set_defaults(run=module.run)

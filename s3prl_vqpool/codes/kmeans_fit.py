@@ -59,6 +59,20 @@ def geometry(upstream: Any) -> tuple[int, int]:
     return window, hop
 
 
+@torch.no_grad()
+def require_columns(upstream: Any, layer: int, columns: int, origin: Path) -> None:
+    """InputError that names ``origin`` unless the hidden state ``layer`` of ``upstream`` has ``columns`` columns."""
+    states = upstream([torch.zeros(audio.SAMPLE_RATE, device=_device(upstream))])["hidden_states"]
+    if layer >= len(states):
+        raise InputError(f"-l {layer}: this upstream has the layers 0 to {len(states) - 1}.")
+    width = states[layer].size(-1)
+    if width != columns:
+        raise InputError(
+            f"{origin}: its entries have {columns} columns, but layer {layer} of the upstream has {width}: they belong "
+            "to another upstream or another layer."
+        )
+
+
 def sample_frames(
     upstream: Any, files: Sequence[Path], layers: Sequence[int], count: int, seed: int
 ) -> list[np.ndarray]:

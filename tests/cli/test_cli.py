@@ -135,7 +135,7 @@ def test_synthesise_prints_commands_with_the_corpus_in_them(
 @pytest.mark.parametrize("verb", cli.VERBS)
 def test_help_has_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        cli.main([verb, "--help"])
+        cli.main([*verb.split(), "--help"])
     assert stopped.value.code == 0
     assert f"example:\n  vqpool {verb}" in capsys.readouterr().out
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 from collections.abc import Iterator
 
 import pytest
 
-from s3prl_vqpool.cli import VERBS
+from s3prl_vqpool.cli import VERBS, module_of
 
 
 def options(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
@@ -23,7 +22,7 @@ def options(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_option_says_what_it_does(verb: str) -> None:
-    module = importlib.import_module(f"s3prl_vqpool.cli.{verb}")
+    module = module_of(verb)
     parser = argparse.ArgumentParser()
     module.add_arguments(parser)
     silent = [

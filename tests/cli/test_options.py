@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -27,7 +26,7 @@ def names() -> dict[str, set[str]]:
     found: dict[str, set[str]] = defaultdict(set)
     for verb in cli.VERBS:
         parser = argparse.ArgumentParser(add_help=False)
-        importlib.import_module(f"s3prl_vqpool.cli.{verb}").add_arguments(parser)
+        cli.module_of(verb).add_arguments(parser)
         for action in actions(parser):
             for name in action.option_strings:
                 found[name].add(" ".join(sorted(set(action.option_strings))))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ CONTINUE = ("demo", "synthesise")
 @pytest.mark.parametrize("verb", cli.VERBS)
 def test_a_verb_with_output_has_overwrite(verb: str) -> None:
     parser = argparse.ArgumentParser()
-    importlib.import_module(f"s3prl_vqpool.cli.{verb}").add_arguments(parser)
+    cli.module_of(verb).add_arguments(parser)
     parsers = [parser, *(child for action in parser._actions for child in _children(action))]
     for each in parsers:
         names = each._option_string_actions
