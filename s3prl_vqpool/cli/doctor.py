@@ -11,6 +11,7 @@ from importlib import metadata
 from ..corpora.tasks import Task, registered
 from ..errors import InputError, one_line
 from ..runner import compat, plugin
+from .options import add_corpora
 
 HELP = "Say what is installed, what was repaired, what is registered, and whether corpora are complete."
 EXAMPLE = "vqpool doctor --ks speech_commands_v0.01 speech_commands_test_set_v0.01 --sid VoxCeleb1 split.txt"
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar=(" ".join(required), *optional) if optional else tuple(required),
             help=f"check the corpus of {task.downstream} ({task.title})",
         )
+    add_corpora(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -63,7 +65,8 @@ def findings(args: argparse.Namespace) -> Iterator[tuple[bool, str]]:
     yield from _registration()
     for task in registered():
         if getattr(args, task.name) is not None:
-            yield from _corpora(task, getattr(args, task.name))
+            yield from _given(task, getattr(args, task.name))
+    yield from _named(args)
 
 
 def _needed(name: str) -> tuple[bool, str]:
@@ -107,26 +110,46 @@ def _registration() -> Iterator[tuple[bool, str]]:
     yield True, f"downstreams: {', '.join(plugin.downstreams())}"
 
 
-def _corpora(task: Task, paths: list[str]) -> Iterator[tuple[bool, str]]:
+def _given(task: Task, paths: list[str]) -> Iterator[tuple[bool, str]]:
     """A line for each fold of the corpus at ``paths``."""
     required, optional = _places(task)
     if not len(required) <= len(paths) <= len(task.places):
         wanted = " ".join([*required, *(f"[{name}]" for name in optional)])
-        raise InputError(f"--{task.name} {' '.join(paths)}: expected --{task.name} {wanted}.")
+        raise InputError(
+            f"--{task.name} {' '.join(paths)}: expected --{task.name} {wanted}, or corpora.yaml."
+        )
     try:
-        from ..corpora import describe
-        from ..corpora.checks import unofficial
+        from ..runner import named
         from ..runner.config import default_datarc
-
-        datarc = {**default_datarc(task.downstream), **dict.fromkeys(place.key for place in task.places)}
-        datarc.update(zip((place.key for place in task.places), paths))
-        for fold, corpus in task.divisions(datarc):
-            note = unofficial(corpus, task.official.get(fold))
-            yield True, f"{' '.join(filter(None, [task.name, fold]))}: {describe(corpus)}{note}"
     except ImportError as error:
         yield False, f"{task.name}: cannot be looked at ({error})"
+        return
+    datarc = {**default_datarc(task.downstream), **dict.fromkeys(place.key for place in task.places)}
+    yield from named.checked(task, {**datarc, **dict(zip((place.key for place in task.places), paths))})
+
+
+def _named(args: argparse.Namespace) -> Iterator[tuple[bool, str]]:
+    """A line for each fold of the corpora that corpora.yaml names; those given as options come before it."""
+    try:
+        from ..runner import named
+
+        corpora = named.read(args.corpora)
+        if corpora is None:
+            yield (
+                True,
+                f"no {named.FILE} here; {named.VARIABLE} and --corpora name one: vqpool corpora --help",
+            )
+            return
+        yield True, f"corpora are named in {corpora.file}"
+    except ImportError as error:
+        yield False, f"corpora.yaml: cannot be looked at ({error})"
+        return
     except InputError as error:
-        yield False, f"{task.name}: {one_line(error)}"
+        yield False, one_line(error)
+        return
+    for task in registered():
+        if getattr(args, task.name) is None and task.name in corpora.datarc:
+            yield from corpora.checked(task)
 
 
 def _places(task: Task) -> tuple[list[str], list[str]]:

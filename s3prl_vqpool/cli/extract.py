@@ -8,14 +8,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .options import add_checkpoint, add_device, add_model_config, add_upstream
+from .options import add_checkpoint, add_corpora, add_device, add_model_config, add_upstream
 
 HELP = (
     "Run the upstream once over every utterance of a downstream's corpus, and keep the codes and the pooled vectors of "
     "every layer. After a kill or an interruption the same command continues. Several processes: torchrun "
     "--nproc_per_node N -m s3prl_vqpool extract ..."
 )
-EXAMPLE = "vqpool extract -u wav2vec2_vq -d vqpool_ks -c my.yaml --store feats/ --poolings VQ-LP mean"
+EXAMPLE = "vqpool extract -u wav2vec2_vq -d vqpool_ks --store feats/ --poolings VQ-LP mean"
 WHEN_STOPPED = "what is done is kept; the same command continues"
 
 POOLINGS = ("VQ-LP", "mean", "AP")
@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OVERRIDE",
         help="changes the config, like run_downstream.py's -o; config.* only",
     )
+    add_corpora(parser)
     parser.add_argument("--store", type=Path, required=True, metavar="FOLDER", help="folder for the features")
     parser.add_argument(
         "--poolings",
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
     from ..codes.entries import check_given
     from ..errors import unknown_name
-    from ..runner import plugin
+    from ..runner import named, plugin
     from ..runner.config import read
     from ..store import manifest, rows
     from ..store.extract import extract
@@ -75,7 +76,8 @@ def run(args: argparse.Namespace) -> int:
     poolings = manifest.checked(args.poolings)
     if rank == 0 and not args.frames:
         _say_rows(poolings)
-    config = read(args.downstream, args.config, args.override)
+    override = named.override(args.downstream, args.config, args.override, args.corpora)
+    config = read(args.downstream, args.config, override)
     device = devices.chosen(args.device)
     listing = rows.listing(args.downstream, config)
     upstream = entry(ckpt=args.checkpoint, model_config=args.model_config, refresh=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from ..errors import InputError
 
@@ -68,6 +69,16 @@ def add_option(parser: argparse.ArgumentParser) -> None:
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
     """Add ``--overwrite``, for what ``--output`` names."""
     parser.add_argument("--overwrite", action="store_true", help="replace the output if it is there already")
+
+
+def add_corpora(parser: argparse.ArgumentParser) -> None:
+    """Add ``--corpora FILE``, as `runner.named.find` takes it."""
+    parser.add_argument(
+        "--corpora",
+        type=Path,
+        metavar="FILE",
+        help="file that names the corpora: vqpool corpora --help (default: VQPOOL_CORPORA, or ./corpora.yaml)",
+    )
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

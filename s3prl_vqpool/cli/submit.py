@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..corpora.tasks import Task, by_name, registered
 from ..errors import InputError
 from ..files import asked_for
-from .options import add_overwrite
+from .options import add_corpora, add_overwrite
 
 if TYPE_CHECKING:
     from ..runner.submission import Predictions
@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             else f"experiment of -d {task.downstream}",
         )
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="folder for predict.zip")
+    add_corpora(parser)
     add_overwrite(parser)
 
 
@@ -45,7 +46,9 @@ def on_the_leaderboard() -> list[Task]:
 def run(args: argparse.Namespace) -> int:
     from ..runner import submission
 
-    found = collect({task.name: getattr(args, task.name) or [] for task in on_the_leaderboard()})
+    found = collect(
+        {task.name: getattr(args, task.name) or [] for task in on_the_leaderboard()}, args.corpora
+    )
     with asked_for(args.output / "predict.zip", overwrite=args.overwrite):
         written = submission.write_zip(args.output, found)
     for line in [*table(found), "", *verdict(found)]:
@@ -54,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def collect(given: dict[str, list[Path]]) -> list[Predictions]:
+def collect(given: dict[str, list[Path]], corpora: Path | None = None) -> list[Predictions]:
     """The predictions of all experiments given, by the name of their task.
 
     Raises:
@@ -69,7 +72,7 @@ def collect(given: dict[str, list[Path]]) -> list[Predictions]:
         task = by_name(name)
         found: dict[str, tuple[Path, Predictions]] = {}
         for path in paths:
-            each = submission.collect(task, path)
+            each = submission.collect(task, path, corpora)
             if each.fold in found:
                 raise InputError(
                     f"--{name} {found[each.fold][0]} {path}: both are {each.fold}. Expected one experiment per fold."

@@ -8,7 +8,10 @@ from pathlib import Path
 from ..corpora.tasks import by_name
 from ..files import alone
 
-HELP = "Synthesise small corpora with espeak-ng, in the layout of the four corpora that SUPERB uses."
+HELP = (
+    "Synthesise small corpora with espeak-ng, in the layout of the four corpora that SUPERB uses, and name them in "
+    "corpora.yaml beside them."
+)
 EXAMPLE = "vqpool synthesise --output demo/corpora --tasks ks er"
 
 
@@ -33,13 +36,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..corpora import synthetic
+    from ..runner import named
 
     with alone(args.output):
+        if (args.output / named.FILE).is_file():
+            named.read(args.output / named.FILE)
         made = synthetic.synthesise(args.output, args.tasks, args.size, args.seed)
+        file = named.add(args.output, made)
     for name, datarc in made.items():
         override = ",,".join(
             f"config.downstream_expert.datarc.{key}={value}" for key, value in datarc.items()
         )
         downstream = by_name(name).downstream
         print(f'{name}: run_downstream.py -m train -n {name} -u mfcc_vq -d {downstream} -o "{override}"')
+    print(f"they are named in {file}: vqpool corpora --corpora {file}")
     return 0

@@ -38,6 +38,11 @@ class Place:
     metavar: str
     optional: bool = False
 
+    @property
+    def short(self) -> str:
+        """Its name in `corpora.yaml`, where ``key`` is taken too."""
+        return self.metavar.lower()
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -132,7 +137,10 @@ class Task:
         for place in self.places:
             if not place.optional and datarc.get(place.key) is None:
                 key = f"config.downstream_expert.datarc.{place.key}"
-                raise InputError(f"{key}: {self.downstream} needs this path, give -o {key}=PATH.")
+                raise InputError(
+                    f"{key}: {self.downstream} needs this path: give -o {key}=PATH, or name it in corpora.yaml "
+                    f"({self.name}: {{{place.short}: PATH}}; vqpool corpora --help)."
+                )
         from . import checks
 
         corpus = pkgutil.resolve_name(self.loader)(datarc, self.fold(datarc) if fold is None else fold)

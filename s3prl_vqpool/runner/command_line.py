@@ -18,7 +18,7 @@ from .. import checkpoints, pooling
 from ..codes.entries import check_given
 from ..codes.upstream import selected_pooling
 from ..errors import InputError, unknown_name
-from . import config, plugin
+from . import config, named, plugin
 
 EXAMPLE = """example:
   run_downstream.py -m train -n ks_vqlp -u wav2vec2_vq -d vqpool_ks \\
@@ -60,7 +60,7 @@ def prepare(argv: list[str]) -> tuple[list[str], Path | None]:
     added = _device_options(args)
     if args.mode == "inference" and not Path(args.evaluate_split).is_file():
         raise InputError(f"-t {args.evaluate_split}: no such audio file; -m inference labels one file.")
-    overrides, folder = _overrides(args), _expdir_of(args)
+    folder = _expdir_of(args)
     if args.init_ckpt:
         checkpoints.load(args.init_ckpt, required=() if args.mode == "train" else ("Downstream",))
     resumed = _resumed_checkpoint(args)
@@ -76,7 +76,8 @@ def prepare(argv: list[str]) -> tuple[list[str], Path | None]:
         path, settings = config.find(args.downstream, args.config)
         added += ["-c", str(path)]
         _check_new_experiment(args)
-    for option in overrides:
+        argv += _corpus(args)
+    for option in _overrides(args):
         config.apply(option, settings)
     return [*added, *argv], None if args.mode == "inference" else Path(_moved(args) or folder)
 
@@ -154,6 +155,13 @@ def _overrides(args: argparse.Namespace) -> list[str]:
     for option in options:
         config.check_override(option)
     return [option for option in options if option.startswith("config.")]
+
+
+def _corpus(args: argparse.Namespace) -> list[str]:
+    """`-o` again, in ``args`` too, if `corpora.yaml` names the corpus: what S3PRL applies, it saves."""
+    before = None if args.override is None or args.override.lower() == "none" else args.override
+    args.override = named.override(args.downstream, args.config, before)
+    return [] if args.override == before else ["-o", str(args.override)]
 
 
 def _device_options(args: argparse.Namespace) -> list[str]:

@@ -110,7 +110,11 @@ def _own_datarc(config: dict[str, Any]) -> Section:
 
 def _agree(task: Task, config: dict[str, Any], datarc: Mapping[str, Any]) -> None:
     """Complete the `datarc` of ``config`` with that of a store; InputError where they name different corpora."""
-    own = {**_without_reading(datarc), **_own_datarc(config)}
+    places = {place.key for place in task.places}
+    given = {
+        key: value for key, value in _own_datarc(config).items() if value is not None or key not in places
+    }
+    own = {**_without_reading(datarc), **given}
     now = task.corpus_keys(own)
     for key, before in task.corpus_keys(datarc).items():
         if now[key] != before:

@@ -15,7 +15,7 @@ from ..corpora import Corpus, Utterance
 from ..corpora.tasks import Task
 from ..errors import InputError, unknown_name
 from ..files import whole
-from . import provenance
+from . import named, provenance
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,11 @@ class Predictions:
     content: bytes
 
 
-def collect(task: Task, expdir: Path) -> Predictions:
+def collect(task: Task, expdir: Path, corpora: Path | None = None) -> Predictions:
     """The test predictions of an experiment, after all checks.
+
+    Args:
+        corpora: `--corpora`; `corpora.yaml` counts where the corpus is no longer where it was.
 
     Raises:
         InputError: not an experiment of this task; no predictions, or not those of `-m evaluate` and
@@ -51,7 +54,7 @@ def collect(task: Task, expdir: Path) -> Predictions:
     command = provenance.command(expdir, args, task.downstream, corpus_keys)
     content = _read(file, command)
     record = provenance.verify(file, content, task.downstream, command)
-    corpus = _corpus(file, task, record, fold)
+    corpus = _corpus(file, task, record, fold, corpora)
     accuracy = _accuracy(
         read_labels(file, content, corpus, task),
         read_labels(truth, _read(truth, command), corpus, task),
@@ -144,7 +147,7 @@ def _fold(task: Task, datarc: dict[str, Any], args: argparse.Namespace) -> str:
     return task.fold(datarc, None if named else getattr(args, "downstream_variant", None))
 
 
-def _corpus(file: Path, task: Task, record: dict[str, Any], fold: str) -> Corpus:
+def _corpus(file: Path, task: Task, record: dict[str, Any], fold: str, corpora: Path | None) -> Corpus:
     datarc = dict(record["datarc"])
     for key, wanted in task.required.items():
         if datarc.get(key, wanted) != wanted:
@@ -159,6 +162,10 @@ def _corpus(file: Path, task: Task, record: dict[str, Any], fold: str) -> Corpus
             raise InputError(
                 f"{provenance.path_of(file)}: no datarc.{place.key}, the corpus cannot be found."
             )
+    if not os.path.exists(str(datarc[task.places[0].key])):
+        moved = named.read(corpora)
+        now = (moved.complete(task) if moved else None) or datarc
+        datarc |= {place.key: now[place.key] for place in task.places}
     return task.load(datarc, fold)
 
 

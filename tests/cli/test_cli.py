@@ -98,7 +98,7 @@ def test_doctor_says_which_paths_a_corpus_needs(
 ) -> None:
     assert cli.main(["doctor", "--er", "root", "lists", "more"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == "error: --er root lists more: expected --er ROOT [META_DATA]."
+    assert line == "error: --er root lists more: expected --er ROOT [META_DATA], or corpora.yaml."
     assert cli.main(["doctor", "--ks", corpora["ks"]["speech_commands_root"]]) == 1
     assert "NO  ks: Speech Commands: Expected speech_commands_test_root as well" in capsys.readouterr().out
 
@@ -125,7 +125,9 @@ def test_synthesise_prints_commands_with_the_corpus_in_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["synthesise", "--output", str(tmp_path), "--tasks", "ic", "--size", "small"]) == 0
-    (line,) = capsys.readouterr().out.splitlines()
+    line, told = capsys.readouterr().out.splitlines()
+    file = tmp_path / "corpora.yaml"
+    assert told == f"they are named in {file}: vqpool corpora --corpora {file}"
     assert line == (
         "ic: run_downstream.py -m train -n ic -u mfcc_vq -d vqpool_ic -o "
         f'"config.downstream_expert.datarc.file_path={tmp_path}/fluent_speech_commands_dataset"'

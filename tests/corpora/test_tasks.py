@@ -94,7 +94,8 @@ def test_corpus_keys_are_all_but_the_fold_and_how_it_is_read(tmp_path: Path, mon
 def test_a_path_that_is_not_given_is_named() -> None:
     key = "config.downstream_expert.datarc.root"
     for datarc in ({}, {"root": None}):
-        with refused(f"{key}: vqpool_fifth needs this path, give -o {key}=PATH."):
+        way_out = "or name it in corpora.yaml (fifth: {root: PATH}; vqpool corpora --help)."
+        with refused(f"{key}: vqpool_fifth needs this path: give -o {key}=PATH, {way_out}"):
             task().load(datarc)
 
 

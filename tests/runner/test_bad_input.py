@@ -143,6 +143,8 @@ def test_a_config_without_an_entry_names_it(refused: Any, tmp_path: Path) -> Non
     message = "Unknown key in config.downstream_expert.datarc: 'speech_commands_root'."
     assert refused(*START[:-1], "vqpool_sid", "-c", path).startswith(message)
     text = plugin.default_config("vqpool_sid").read_text()
-    Path(path).write_text(text.replace("    meta_data:", "    # meta_data:"))
-    message = f"{DATARC}.meta_data: vqpool_sid needs this path, give -o {DATARC}.meta_data=PATH."
-    assert refused(*START[:-1], "vqpool_sid", "-c", path) == message
+    Path(path).write_text(
+        text.replace("file_path: null", "file_path: /data").replace("    meta_data:", "    #")
+    )
+    message = f"{DATARC}.meta_data: vqpool_sid needs this path: give -o {DATARC}.meta_data=PATH, or"
+    assert refused(*START[:-1], "vqpool_sid", "-c", path).startswith(message)

@@ -138,7 +138,11 @@ def test_a_config_file_may_leave_the_corpus_out_but_not_name_another(tmp_path: P
     path.write_text(yaml.dump(config))
     found = read("vqpool_er", str(path), None, STORE)["downstream_expert"]["datarc"]
     assert found == {**STORE, "num_workers": 0, "test_fold": "fold5"}
-    config["downstream_expert"]["datarc"] = own
+    own["valid_ratio"] = STORE["valid_ratio"]
+    config["downstream_expert"]["datarc"] = own  # its places are null
+    path.write_text(yaml.dump(config))
+    assert read("vqpool_er", str(path), None, STORE)["downstream_expert"]["datarc"]["root"] == STORE["root"]
+    own["root"] = "/path/to/IEMOCAP"
     path.write_text(yaml.dump(config))
     with pytest.raises(
         InputError, match=rf"^{DATARC}\.root '/path/to/IEMOCAP': the store was extracted with "
