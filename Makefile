@@ -17,7 +17,7 @@ demo: $(VENV)/.package ## install, then the main job on synthesised speech: VQ-L
 	$(VENV)/bin/vqpool demo --output demo
 
 test: $(VENV)/.test ## install, then all tests
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 lint: $(VENV)/.test ## ruff and mypy
 	$(VENV)/bin/ruff check .

@@ -83,6 +83,7 @@ setup(
             "mypy",
             "pandas",
             "pytest",
+            "pytest-xdist",
             "ruff",
             "scikit-learn",
             "scipy",
