@@ -74,6 +74,9 @@ setup(
         "tensorboardX>=2.6.2.2",
         "tqdm>=4.66",
         "rich>=13",
+        "pandas>=2.3",  # these three: the figures beside every table's accuracies
+        "scikit-learn>=1.7",
+        "scipy>=1.15",
         f"espeakng-loader>=0.2.4; platform_machine in '{ESPEAK_MACHINES}'",  # for `vqpool synthesise` and `demo`
     ],
     extras_require={
@@ -81,16 +84,13 @@ setup(
             "hypothesis",
             "kaldiio",
             "mypy",
-            "pandas",
             "pytest",
             "pytest-xdist",
             "ruff",
-            "scikit-learn",
-            "scipy",
             "types-PyYAML",
         ],
         "docs": ["mkdocs", "mkdocs-material", "mkdocstrings-python"],
-        "study": ["matplotlib", "scikit-learn", "scipy"],  # for benchmarks/pooling_product.py
+        "study": ["matplotlib"],  # for benchmarks/pooling_product.py
         "kmeans": ["scikit-learn"],
         "shrinkage": ["scikit-learn"],
         "ark": ["kaldiio"],

@@ -99,9 +99,9 @@ def evaluate(points: Sequence[Point], task: StoredTask) -> dict[str, Outcome]:
                     )
             for label, (dev, each) in best.items():
                 found[label].dev.append(dev)
-                found[label].right.append(
-                    nearest.right(each, task.labels, fold.train, fold.test).long().numpy()
-                )
+                predicted = nearest.predicted(each, task.labels, fold.train, fold.test)
+                right = (predicted == task.labels[fold.test]).all(dim=1)
+                found[label].right.append(right.long().numpy())
     return found
 
 

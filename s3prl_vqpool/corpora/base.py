@@ -31,6 +31,7 @@ class Utterance:
         weight: S3PRL's sampling weight.
         start, frames: an excerpt, in samples at 16 kHz. Both None: the whole file. Only ``frames``:
             a new random excerpt of that length at each reading.
+        speaker: who speaks, where the corpus says so, else "". Empty as well where the speaker is the label.
     """
 
     path: Path
@@ -39,6 +40,7 @@ class Utterance:
     weight: float = 1.0
     start: int | None = None
     frames: int | None = None
+    speaker: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,14 @@ class Corpus:
         splits: utterances of ``train``, ``dev`` and ``test``.
         classes: per slot, the class names in the order of their indices.
         gain_db: gain that S3PRL applies to this corpus's audio.
+        slots: names of the slots of a label; empty where a label has one slot.
     """
 
     name: str
     splits: dict[str, list[Utterance]]
     classes: tuple[tuple[str, ...], ...]
     gain_db: float = 0.0
+    slots: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise InputError for an empty split, or for a file that is in two splits as a whole."""

@@ -17,6 +17,7 @@ from .folders import IEMOCAP, Listing, corpus_root, hidden, missing_files, read_
 FOLDS = ("fold1", "fold2", "fold3", "fold4", "fold5")
 _SESSIONS = tuple(fold.replace("fold", "Session") for fold in FOLDS)
 _TURN = re.compile(r"\[[^\t\n]*\t(\S+)\t(neu|hap|ang|sad|exc)\t")
+_NAME = re.compile(r"(Ses\d+)[FM]_.*_([FM])\d+")
 LABELS = {"neu": 0, "hap": 1, "ang": 2, "sad": 3}
 _PURPOSE = '{"labels": {name: index}, "meta_data": [{"path": ..., "label": ...}]}'
 
@@ -86,7 +87,13 @@ def _parse(root: Path, file: Path) -> tuple[dict[str, int], list[Utterance]]:
     if missing:
         corpus_root(root, IEMOCAP)  # if it is another corpus, this message says more
         raise missing_files(file, missing, len(rows))
-    return labels, [Utterance(root / path, (labels[label],), Path(path).stem) for path, label in rows]
+    return labels, [_utterance(root / path, labels[label], Path(path).stem) for path, label in rows]
+
+
+def _utterance(path: Path, label: int, name: str) -> Utterance:
+    """With its speaker, who is the session's F or M: ``Ses01F`` of the turn ``Ses01M_impro01_F000``."""
+    found = _NAME.fullmatch(name)
+    return Utterance(path, (label,), name, speaker=found[1] + found[2] if found else "")
 
 
 def _well_formed(content: Any) -> bool:
@@ -140,7 +147,7 @@ def _evaluated(session: Path) -> tuple[list[Utterance], list[tuple[Path, str, Pa
             found = _TURN.match(line)
             if found and found[1] in wavs:
                 emotion = found[2].replace("exc", "hap")
-                utterances.append(Utterance(wavs[found[1]], (LABELS[emotion],), found[1]))
+                utterances.append(_utterance(wavs[found[1]], LABELS[emotion], found[1]))
             elif found:
                 dialog = found[1].rpartition("_")[0]
                 missing.append((file, f"line {number}", audio / dialog / f"{found[1]}.wav"))

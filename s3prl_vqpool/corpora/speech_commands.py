@@ -91,7 +91,7 @@ def _words(root: Path) -> dict[str | None, list[Utterance]]:
         if folder.name != BACKGROUND:
             label = (_INDEX.get(folder.name, _INDEX["_unknown_"]),)
             for path in wav_files(folder):
-                words[speaker_split(path.name)].append(Utterance(path, label, _id(path)))
+                words[speaker_split(path.name)].append(_word(path, label))
     if not words["train"] or not words["dev"]:
         raise InputError(
             f"{root}: the speaker hash in the file names gives train {len(words['train'])} words, dev"
@@ -115,6 +115,12 @@ def speaker_split(name: str) -> str | None:
 
 def _id(path: Path) -> str:
     return "-".join(path.parts[-2:])
+
+
+def _word(path: Path, label: tuple[int, ...]) -> Utterance:
+    """A file whose name tells the speaker, as ``0a7c2a8d_nohash_0.wav`` does; of other names nobody is known."""
+    speaker, named, _ = path.name.partition("_nohash_")
+    return Utterance(path, label, _id(path), speaker=speaker if named else "")
 
 
 def _silence(path: Path, start: int | None = None, suffix: str = "", weight: float = 1.0) -> Utterance:
@@ -151,7 +157,7 @@ def _test_set(root: Path) -> Iterator[Utterance]:
                 f"{folder}: not a class of the test set. Expected folders named {', '.join(CLASSES)}."
             )
         for path in wav_files(folder):
-            yield Utterance(path, (_INDEX[folder.name],), _id(path))
+            yield _word(path, (_INDEX[folder.name],))
 
 
 def _all_words(root: Path) -> Corpus:
@@ -169,9 +175,7 @@ def _all_words(root: Path) -> Corpus:
     listed["train"] = [name for name in files if name not in held_out]
     index = {word: position for position, word in enumerate(words)}
     splits = {
-        split: [
-            Utterance(files[name], (index[name.split("/")[0]],), _id(files[name])) for name in listed[split]
-        ]
+        split: [_word(files[name], (index[name.split("/")[0]],)) for name in listed[split]]
         for split in ("train", "dev", "test")
     }
     return Corpus("speech_commands", splits, (words,), GAIN_DB)

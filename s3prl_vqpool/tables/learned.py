@@ -11,8 +11,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..runner.head import Pooled
+from . import linear
 from .features import Features
-from .linear import Fits, Problem, Settings, loss, order, right
+from .linear import Fits, Problem, Settings, loss, order, shares
 
 
 def fit(
@@ -30,11 +31,16 @@ def fit(
         options: those of the pooling that are not to have their defaults.
     """
     runs = [
-        [_train(name, options, features, problem, settings, seed, rate) for rate in settings.rates]
+        _train(name, options, features, problem, settings, seed, rate)
         for seed in settings.seeds
+        for rate in settings.rates
     ]
-    dev, test, epoch = torch.tensor(runs, dtype=torch.float64).unsqueeze(0).unbind(-1)
-    return Fits(dev, test, epoch.long())
+    dev, epoch, found = zip(*runs)
+    predicted = torch.stack(found)  # [H, test, slots]
+    test = shares(predicted, problem, problem.test)
+    shape = (1, len(settings.seeds), len(settings.rates))
+    kinds = (torch.tensor(dev, dtype=torch.float64), test, torch.tensor(epoch), predicted)
+    return Fits(*(each.unflatten(0, shape) for each in kinds))
 
 
 def initial(name: str, dim: int, outputs: int, seed: int, options: Mapping[str, Any] | None = None) -> Pooled:
@@ -69,27 +75,25 @@ def _train(
     settings: Settings,
     seed: int,
     rate: float,
-) -> tuple[float, float, int]:
-    """Accuracy in % on dev and test after the best epoch on dev, and that epoch, from 1."""
+) -> tuple[float, int, Tensor]:
+    """Accuracy in % on dev after the best epoch on dev, that epoch, from 1, and labels [test, slots] after it."""
     head = initial(name, features.dim, sum(problem.classes), seed, options)
     optimizer = torch.optim.Adam(head.parameters(), lr=rate, fused=True)
     best, at = -1.0, 0
     for epoch in tqdm(range(settings.epochs), desc="epochs", leave=False, disable=None):
         batches = order(problem.train, seed, epoch).split(settings.batch)
         train_epoch(head, optimizer, features, problem, batches)
-        dev = accuracy(head, features, problem, problem.dev, problem.dev_weights)
+        found = predictions(head, features, problem, problem.dev)
+        dev = float(shares(found, problem, problem.dev, problem.dev_weights))
         if dev > best:
             best, at, kept = dev, epoch + 1, deepcopy(head)
-    return best, accuracy(kept, features, problem, problem.test), at
+    return best, at, predictions(kept, features, problem, problem.test)
 
 
 @torch.no_grad()
-def accuracy(
-    head: Pooled, features: Features, problem: Problem, rows: Tensor, weights: Tensor | None = None
-) -> float:
-    """Accuracy in % on ``rows``; ``weights`` float64 [rows], by default 1."""
-    correct = torch.zeros(len(problem.labels), dtype=torch.float64)
+def predictions(head: Pooled, features: Features, problem: Problem, rows: Tensor) -> Tensor:
+    """Labels int64 [rows, slots] that a head gives to ``rows``."""
+    found = torch.zeros_like(problem.labels)
     for part, lengths, frames in features.padded(rows):
-        correct[part] = right(head(frames, lengths, None), problem.labels[part], problem.classes).double()
-    weights = torch.ones(len(rows), dtype=torch.float64) if weights is None else weights
-    return float(100 * (correct[rows] @ weights) / weights.sum())
+        found[part] = linear.best(head(frames, lengths, None), problem.classes)
+    return found[rows]

@@ -48,11 +48,15 @@ class Problem:
 
 @dataclass(frozen=True, eq=False)
 class Fits:
-    """Accuracy in % on dev and test, float64 [variants, seeds, rates], after the epoch, from 1, that is best on dev."""
+    """Accuracy in % on dev and test, float64 [variants, seeds, rates], after the epoch, from 1, that is best on dev.
+
+    ``predicted``: labels int64 [variants, seeds, rates, test, slots] at that epoch.
+    """
 
     dev: Tensor
     test: Tensor
     epoch: Tensor
+    predicted: Tensor
 
 
 class Stack:
@@ -132,15 +136,16 @@ def fit(vectors: Tensor, problem: Problem, settings: Settings) -> Fits:
     layers = vectors.size(2) if vectors.dim() == 4 else 0
     stack = Stack(settings, len(vectors), vectors.size(-1), sum(problem.classes), layers)
     optimizer, kept = stack.optimizer(settings), deepcopy(stack)
-    best = torch.full(stack.shape, -1.0, dtype=torch.float64)
-    at = torch.zeros_like(best, dtype=torch.int64)
+    highest = torch.full(stack.shape, -1.0, dtype=torch.float64)
+    at = torch.zeros_like(highest, dtype=torch.int64)
     for epoch in tqdm(range(settings.epochs), desc="epochs", leave=False, disable=None):
         train_epoch(stack, optimizer, vectors, problem, settings, epoch)
         dev = accuracies(stack, vectors, problem, problem.dev, problem.dev_weights)
-        better = dev > best
+        better = dev > highest
         kept.take(stack, better)
-        best[better], at[better] = dev[better], epoch + 1
-    return Fits(best, accuracies(kept, vectors, problem, problem.test), at)
+        highest[better], at[better] = dev[better], epoch + 1
+    predicted = predictions(kept, vectors, problem, problem.test)
+    return Fits(highest, shares(predicted, problem, problem.test), at, predicted)
 
 
 def train_epoch(
@@ -173,17 +178,25 @@ def accuracies(
     stack: Stack, vectors: Tensor, problem: Problem, rows: Tensor, weights: Tensor | None = None
 ) -> Tensor:
     """Accuracy in % of each head on ``rows``, float64 [variants, seeds, rates]; ``weights`` [rows], by default 1."""
+    return shares(predictions(stack, vectors, problem, rows), problem, rows, weights)
+
+
+def shares(predicted: Tensor, problem: Problem, rows: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Share in % of ``rows`` whose labels are ``predicted`` [..., rows, slots], float64 [...]."""
     weights = torch.ones(len(rows), dtype=torch.float64) if weights is None else weights
+    right = (predicted == problem.labels[rows]).all(dim=-1)
+    return 100 * (right.double() @ weights) / weights.sum()
+
+
+@torch.no_grad()
+def predictions(stack: Stack, vectors: Tensor, problem: Problem, rows: Tensor) -> Tensor:
+    """Labels int64 [variants, seeds, rates, rows, slots] that each head gives to ``rows``."""
     numbers = vectors[:, 0].numel() + stack.shape.numel() * (sum(problem.classes) + vectors.size(-1))
-    correct = torch.zeros(stack.shape.numel(), dtype=torch.float64)
     step = max(1, _AT_ONCE // numbers)
-    for part, weight in zip(rows.split(step), weights.split(step)):
-        logits = stack.logits(vectors[:, part].float())
-        correct += right(logits, problem.labels[part], problem.classes).double() @ weight
-    return (100 * correct / weights.sum()).view(stack.shape)
+    parts = [best(stack.logits(vectors[:, part].float()), problem.classes) for part in rows.split(step)]
+    return torch.cat(parts, dim=1).unflatten(0, stack.shape)
 
 
-def right(logits: Tensor, targets: Tensor, classes: tuple[int, ...]) -> Tensor:
-    """Whether the highest logit of every slot is the label: bool [..., N] of [..., N, C] and [N, slots]."""
-    slots = [slot.argmax(dim=-1) for slot in logits.split(list(classes), dim=-1)]
-    return (torch.stack(slots, dim=-1) == targets).all(dim=-1)
+def best(logits: Tensor, classes: tuple[int, ...]) -> Tensor:
+    """Index of the highest logit in each slot, int64 [..., N, slots] of [..., N, C]."""
+    return torch.stack([slot.argmax(dim=-1) for slot in logits.split(list(classes), dim=-1)], dim=-1)

@@ -47,10 +47,17 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Score:
-    """Test accuracy in % of one fold; where dev chose ``options`` of the pooling, those and the candidates."""
+    """One fold.
+
+    Attributes:
+        accuracy: on test in %.
+        predicted: labels int64 [test, slots] that the nearest neighbours have.
+        options: of the pooling, and where dev chose them the candidates.
+    """
 
     fold: str
     accuracy: float
+    predicted: Tensor = field(repr=False, compare=False)
     options: dict[str, Any] = field(default_factory=dict)
     candidates: tuple[Candidate, ...] = ()
 
@@ -76,7 +83,7 @@ def evaluate(
             yield _best_on_dev(found, labels, fold)
         else:
             ((options, vectors),) = found
-            yield Score(fold.name, accuracy(vectors, labels, fold.train, fold.test), options)
+            yield _score(vectors, labels, fold, options)
 
 
 def candidates(
@@ -125,22 +132,34 @@ def _best_on_dev(found: Iterable[tuple[dict[str, Any], Tensor]], labels: Tensor,
         if not tried or dev > max(each.dev for each in tried):
             chosen, kept = options, vectors
         tried.append(Candidate(options, dev))
-    return Score(fold.name, accuracy(kept, labels, fold.train, fold.test), chosen, tuple(tried))
+    return _score(kept, labels, fold, chosen, tuple(tried))
+
+
+def _score(
+    vectors: Tensor, labels: Tensor, fold: Fold, options: dict[str, Any], tried: tuple[Candidate, ...] = ()
+) -> Score:
+    found = predicted(vectors, labels, fold.train, fold.test)
+    share = share_right(found, labels[fold.test])
+    return Score(fold.name, share, found, options, tried)
 
 
 def accuracy(
     vectors: Tensor, labels: Tensor, train: Tensor, rows: Tensor, weights: Tensor | None = None
 ) -> float:
     """Share in % of ``rows`` whose nearest row of ``train`` has the same labels; ``weights`` [rows], by default 1."""
-    found = right(vectors, labels, train, rows).double()
-    weights = torch.ones_like(found) if weights is None else weights
-    return float(100 * (found @ weights) / weights.sum())
+    return share_right(predicted(vectors, labels, train, rows), labels[rows], weights)
 
 
-def right(vectors: Tensor, labels: Tensor, train: Tensor, rows: Tensor) -> Tensor:
-    """Whether the nearest row of ``train`` has the same labels, bool [rows]; labels are [N, slots]."""
-    found = train[nearest(vectors[train], vectors[rows])]
-    return (labels[found] == labels[rows]).all(dim=1)
+def share_right(found: Tensor, labels: Tensor, weights: Tensor | None = None) -> float:
+    """Share in % of rows [rows, slots] that have all labels; ``weights`` [rows], by default 1."""
+    right = (found == labels).all(dim=1).double()
+    weights = torch.ones_like(right) if weights is None else weights
+    return float(100 * (right @ weights) / weights.sum())
+
+
+def predicted(vectors: Tensor, labels: Tensor, train: Tensor, rows: Tensor) -> Tensor:
+    """Labels [rows, slots] of the nearest row of ``train``; labels are [N, slots]."""
+    return labels[train[nearest(vectors[train], vectors[rows])]]
 
 
 def nearest(index: Tensor, queries: Tensor, block: int | None = None) -> Tensor:

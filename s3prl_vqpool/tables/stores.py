@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,14 @@ UPSTREAM = ("upstream", "fingerprint")
 
 @dataclass(frozen=True, eq=False)
 class StoredTask:
-    """A task on its store; ``labels`` int64 [N, slots], ``classes`` the number of classes of each slot."""
+    """A task on its store.
+
+    Attributes:
+        labels: int64 [N, slots].
+        names: names of the classes of each slot, in the order of their indices.
+        slots: names of the slots; empty where a label has one.
+        speakers: of each of the N utterances; "" where the corpus does not say.
+    """
 
     kind: Task
     path: Path
@@ -35,8 +42,15 @@ class StoredTask:
     corpus: str
     features: Features
     labels: Tensor
-    classes: tuple[int, ...]
+    names: tuple[tuple[str, ...], ...]
+    slots: tuple[str, ...]
+    speakers: tuple[str, ...]
     folds: tuple[Fold, ...]
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """Number of classes of each slot."""
+        return tuple(map(len, self.names))
 
     @property
     def name(self) -> str:
@@ -132,9 +146,20 @@ def task(path: Path, store: Store) -> StoredTask:
         corpora.describe(first),
         features(store),
         torch.tensor([utterance.label for utterance in store.utterances]),
-        tuple(map(len, first.classes)),
+        first.classes,
+        first.slots or tuple(str(k + 1) for k in range(len(first.classes)) if len(first.classes) > 1),
+        _speakers(splits.values(), store),
         tuple(fold(name, corpus, store) for name, corpus in splits.items()),
     )
+
+
+def _speakers(divided: Iterable[corpora.Corpus], store: Store) -> tuple[str, ...]:
+    """The speaker of each row of a store."""
+    found = [""] * len(store.utterances)
+    for utterances in (each for corpus in divided for each in corpus.splits.values()):
+        for utterance, row in zip(utterances, store.rows(utterances)):
+            found[row] = utterance.speaker
+    return tuple(found)
 
 
 def _check_labels(corpus: corpora.Corpus, store: Store, path: Path) -> None:

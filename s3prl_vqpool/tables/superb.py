@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .. import pooling
 from ..errors import InputError
@@ -22,7 +23,7 @@ from ..trainer import train
 from ..trainer.batched import Run
 from ..trainer.runs import best
 from .linear import Fits
-from .nearest import Fold
+from .nearest import Fold, share_right
 from .stores import StoredTask
 from .supervised import Measured, Score, Scores, chosen, listed
 
@@ -127,25 +128,57 @@ class Experiments:
 
     def evaluate(self, fold: Fold, seeds: Sequence[int], tick: Callable[[str], None]) -> dict[str, Score]:
         """The score of each pooling in one fold; ``tick`` is called for each seed."""
-        results: dict[str, list[list[tuple[float, float, int]]]] = {name: [] for name in self.names}
+        results: dict[str, list[Run]] = {name: [] for name in self.names}
         for seed in seeds:
-            for name, found in self.train(fold, seed).items():
-                results[name].append(found)
+            for run in self.train(fold, seed):
+                results[run.pooling].append(run)
             tick(" ".join([self.task.name, *filter(None, [fold.name]), f"seed {seed}"]))
-        scores = {}
+        shape, scores = (1, len(seeds), len(self.rates)), {}
         for name, runs in results.items():
-            dev, test, step = torch.tensor(runs, dtype=torch.float64).unsqueeze(0).unbind(-1)  # [1, S, R]
-            scores[name] = chosen(fold.name, Fits(dev, test, step.long()), self.rates)
+            figures = torch.tensor([_figures(run) for run in runs], dtype=torch.float64)
+            dev, test, step = figures.unflatten(0, shape).unbind(-1)
+            predicted = torch.stack([self._predicted(run, fold) for run in runs]).unflatten(0, shape)
+            scores[name] = chosen(fold.name, Fits(dev, test, step.long(), predicted), self.rates)
         return scores
 
-    def train(self, fold: Fold, seed: int) -> dict[str, list[tuple[float, float, int]]]:
-        """Accuracy in % on dev and test of each pooling's heads, by rate, and the step where `best` finds them."""
+    def train(self, fold: Fold, seed: int) -> list[Run]:
+        """The heads of a fold and seed; those of a pooling beside each other, by rate."""
         config = deepcopy(self.config)
         if fold.name:
             config["downstream_expert"]["datarc"][self.task.kind.fold_key] = fold.name
         store, folder = self.task.store, self.folder / fold.name / f"seed={seed}"
-        runs = train(store, store.manifest["downstream"], config, self.names, self.rates, folder, seed)
-        return {name: [_figures(run) for run in runs if run.pooling == name] for name in self.names}
+        return train(store, store.manifest["downstream"], config, self.names, self.rates, folder, seed)
+
+    def _predicted(self, run: Run, fold: Fold) -> Tensor:
+        """Labels int64 [n, slots] of the first n utterances of test, from the prediction file of a head.
+
+        Raises:
+            InputError: a file that is not there, or not of the model that the head's log tells of.
+        """
+        kind, store = self.task.kind, self.task.store
+        path = run.folder / f"{kind.stem('test', fold.name)}_predict.{kind.suffix}"
+        wrong = InputError(
+            f"{path}: not the predictions of dev-best.ckpt: remove {run.folder}, and train it again."
+        )
+        try:
+            lines = path.read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError):
+            raise wrong from None
+        rows = fold.test[: len(lines)]
+        index = [{name: k for k, name in enumerate(names)} for names in self.task.names]
+        found = []
+        for line, row in zip(lines, rows.tolist()):
+            name, *labels = line.split(kind.separator, kind.slots)
+            labels = (
+                labels if len(index) > 1 else ["|".join(labels)]
+            )  # IC's intents31 are three fields of a line
+            if name != store.utterances[row].id or len(labels) != len(index):
+                raise wrong
+            found.append([known.get(label, -1) for known, label in zip(index, labels)])
+        predicted = torch.tensor(found)
+        if abs(share_right(predicted, self.task.labels[rows]) - _figures(run)[1]) > 1e-3:
+            raise wrong
+        return predicted
 
 
 def _figures(run: Run) -> tuple[float, float, int]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .. import pooling
 from ..trainer.runs import name_of
@@ -34,6 +35,8 @@ class Score:
         best: the epoch or step that was best on dev, of each seed.
         rate, options: learning rate and options of the pooling that were chosen, for all seeds: those of the
             candidate with the highest mean on dev.
+        predicted: labels int64 [seeds, n, slots] of the first n utterances of test, which are all, unless S3PRL's
+            `evaluate_ratio` cut them.
     """
 
     fold: str
@@ -42,6 +45,7 @@ class Score:
     rate: float
     options: dict[str, Any]
     candidates: tuple[Candidate, ...]
+    predicted: Tensor = field(repr=False, compare=False)
 
 
 #: pooling -> task -> the score of each fold
@@ -141,4 +145,5 @@ def chosen(fold: str, fits: Fits, rates: Sequence[float], options: Sequence[dict
         candidates[best].rate,
         candidates[best].options,
         candidates,
+        fits.predicted[variant, :, place],
     )

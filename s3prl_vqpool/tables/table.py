@@ -12,9 +12,11 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from ..files import write_text
+from . import predictions
 from .published import Figures, are_the_papers, paper_columns
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.table import Table as RichTable
 
 
@@ -74,28 +76,42 @@ def published(figures: Figures, poolings: Iterable[str], columns: Sequence[str])
     ]
 
 
+def told(score: Any) -> dict[str, Any]:
+    """The score of a fold as JSON tells it; predictions have a file of their own."""
+    return {name: value for name, value in asdict(score).items() if name != "predicted"}
+
+
 def files(folder: Path, stem: str) -> list[Path]:
     """What `Table.write` writes."""
-    return [folder / f"{stem}.{suffix}" for suffix in ("csv", "md", "json")]
+    return [folder / f"{stem}.{suffix}" for suffix in ("csv", "md", "json", "predictions.csv")]
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows, the tasks in the order of their columns, lines below the table, and what determined the numbers."""
+    """A table of the paper.
+
+    Attributes:
+        tasks: in the order of their columns.
+        notes: lines below the table.
+        configuration: what determined the numbers.
+        predictions: of every test utterance, as `predictions.rows` gives them.
+    """
 
     title: str
     tasks: tuple[str, ...]
     rows: Sequence[Row]
     notes: Sequence[str]
     configuration: Mapping[str, Any]
+    predictions: pd.DataFrame
 
     def write(self, folder: Path, stem: str) -> list[Path]:
-        """``stem``.csv, .md and .json in ``folder``, each there only when it is whole; their paths."""
+        """The `files` of a table in ``folder``, each there only when it is whole; their paths."""
         folder.mkdir(parents=True, exist_ok=True)
-        paths = files(folder, stem)
+        *paths, found = files(folder, stem)
         for path, text in zip(paths, (self.csv(), self.markdown(), self.json())):
             write_text(path, text)
-        return paths
+        predictions.write(found, self.predictions)
+        return [*paths, found]
 
     def csv(self) -> str:
         """One line per row; ``layer`` is "mean" for the mean over layers; deviations, if any, follow the accuracies."""

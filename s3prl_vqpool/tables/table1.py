@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from statistics import mean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from .. import __version__, pooling
 from ..errors import InputError
 from ..pooling.options import in_short
-from . import nearest, stores
+from . import nearest, predictions, stores
 from .nearest import Score
 from .published import TABLE1
 from .stores import StoredTask
-from .table import Row, Table, about_published, measured, published
+from .table import Row, Table, about_published, measured, published, told
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: pooling -> task -> the score of each fold
 Scores = dict[str, dict[str, list[Score]]]
@@ -86,7 +88,12 @@ def make(
             tick(f"layers of {name}")
     notes = [*_notes(tasks, scores), *(about_published(1, columns) if reference else [])]
     return Table(
-        "Nearest neighbour by angle, test accuracy in %", columns, rows, notes, _configuration(tasks, scores)
+        "Nearest neighbour by angle, test accuracy in %",
+        columns,
+        rows,
+        notes,
+        _configuration(tasks, scores),
+        _predictions(tasks, scores),
     )
 
 
@@ -108,6 +115,17 @@ def by_layer(source: str, name: str, tasks: Sequence[StoredTask]) -> list[Row]:
         measured(source, name, {task: layers[number] for task, layers in accuracies.items()}, number)
         for number in range(len(next(iter(accuracies.values()))))
     ]
+
+
+def _predictions(tasks: Sequence[StoredTask], scores: Scores) -> pd.DataFrame:
+    return predictions.joined(
+        [
+            predictions.rows(task, fold, name, score.predicted)
+            for name, by_task in scores.items()
+            for task in tasks
+            for fold, score in zip(task.folds, by_task[task.name])
+        ]
+    )
 
 
 def _mean(folds: Sequence[Score]) -> float:
@@ -145,7 +163,7 @@ def _configuration(tasks: Sequence[StoredTask], scores: Scores) -> dict[str, obj
         "version": __version__,
         "torch": torch.__version__,
         "scores": {
-            name: {task: [asdict(score) for score in folds] for task, folds in by_task.items()}
+            name: {task: [told(score) for score in folds] for task, folds in by_task.items()}
             for name, by_task in scores.items()
         },
         "stores": {task.name: {"folder": str(task.path), **task.store.manifest} for task in tasks},

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from statistics import mean
+from typing import TYPE_CHECKING
 
 import torch
 
 from .. import __version__, pooling
-from . import stores
+from . import predictions, stores
 from .layers import NOTE, LayerScores
 from .published import TABLE2
 from .stores import StoredTask
 from .supervised import Measured, Score, listed
-from .table import Row, Table, about_published, published, repeated
+from .table import Row, Table, about_published, published, repeated, told
 from .table1 import options_in_words
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 OTHER_HEAD = "paper: its heads are one linear layer on pooled vectors, not SUPERB's."
 
@@ -59,7 +62,20 @@ def make(
     notes += [NOTE] if layers else []
     notes += about_published(2, columns) if reference else []
     notes += [OTHER_HEAD] if reference and measured.protocol == "superb" else []
-    return Table(measured.title, columns, rows, notes, _configuration(measured, layers, tasks, seeds))
+    configuration = _configuration(measured, layers, tasks, seeds)
+    return Table(measured.title, columns, rows, notes, configuration, _predictions(measured, tasks, seeds))
+
+
+def _predictions(measured: Measured, tasks: Sequence[StoredTask], seeds: Sequence[int]) -> pd.DataFrame:
+    return predictions.joined(
+        [
+            predictions.rows(task, fold, name, predicted, seed)
+            for name, by_task in measured.scores.items()
+            for task in tasks
+            for fold, score in zip(task.folds, by_task[task.name])
+            for seed, predicted in zip(seeds, score.predicted)
+        ]
+    )
 
 
 def over_folds(folds: Sequence[Score]) -> list[float]:
@@ -101,12 +117,12 @@ def _configuration(
         "seeds": list(seeds),
         "settings": measured.settings,
         "scores": {
-            name: {task: [asdict(score) for score in folds] for task, folds in by_task.items()}
+            name: {task: [told(score) for score in folds] for task, folds in by_task.items()}
             for name, by_task in measured.scores.items()
         },
         "layers": {
             name: {
-                task: {layer: [asdict(score) for score in folds] for layer, folds in by_layer.items()}
+                task: {layer: [told(score) for score in folds] for layer, folds in by_layer.items()}
                 for task, by_layer in by_task.items()
             }
             for name, by_task in layers.items()

@@ -50,7 +50,8 @@ def test_settings_are_the_papers_or_the_papers_at_other_rates(made: dict) -> Non
 
 def test_chosen_is_the_best_on_dev_where_test_disagrees() -> None:
     dev = torch.tensor([[[50.0, 90.0], [70.0, 20.0]], [[60.0, 61.0], [60.0, 60.0]]])  # [a, seeds, rates]
-    fits = Fits(dev.double(), 100 - dev.double(), torch.arange(8).view(2, 2, 2))
+    predicted = torch.arange(8).view(2, 2, 2, 1, 1)
+    fits = Fits(dev.double(), 100 - dev.double(), torch.arange(8).view(2, 2, 2), predicted)
     score = chosen("fold1", fits, (1e-1, 1e-2), ({"a": 1e-5}, {"a": 1e-4}))
     assert (score.rate, score.options) == (
         1e-2,
@@ -58,6 +59,7 @@ def test_chosen_is_the_best_on_dev_where_test_disagrees() -> None:
     )  # 60.5 on dev; the first has 60, 55, and this a's other rate 60
     assert score.accuracy == (39, 40)
     assert score.best == (5, 7)
+    assert score.predicted.tolist() == [[[5]], [[7]]]
     assert [(each.options["a"], each.rate, each.dev) for each in score.candidates] == [
         (1e-5, 1e-1, (50, 70)),
         (1e-5, 1e-2, (90, 20)),
@@ -119,7 +121,8 @@ def test_evaluate_names_no_frames_for_learned_poolings(made: dict) -> None:
 
 
 def score(fold: str, *accuracy: float, **options: float) -> Score:
-    return Score(fold, accuracy, (1,) * len(accuracy), 1e-3, options, ())
+    predicted = torch.zeros(len(accuracy), 12, 1, dtype=torch.int64)
+    return Score(fold, accuracy, (1,) * len(accuracy), 1e-3, options, (), predicted)
 
 
 def test_make_averages_folds_then_seeds_by_hand(made: dict) -> None:

@@ -9,16 +9,27 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from s3prl_vqpool.corpora import tasks
 from s3prl_vqpool.tables import table1
+from s3prl_vqpool.tables.predictions import COLUMNS
 from s3prl_vqpool.tables.published import TABLE1, TABLE2, Figures, Printed
-from s3prl_vqpool.tables.table import Row, Table, about_published, measured, published, repeated
+from s3prl_vqpool.tables.table import (
+    Row,
+    Table,
+    about_published,
+    files,
+    measured,
+    published,
+    repeated,
+)
 
 PAPER = Path(__file__).resolve().parents[3] / "shared" / "paper.md"
 FULL = {"KS": 50.0, "SID": 25.0, "IC": 12.5, "ER": 100 / 3}
 TASKS = tuple(FULL)
+NONE = pd.DataFrame(columns=list(COLUMNS))
 
 
 def table(tasks: tuple[str, ...] = TASKS, layers: int = 2) -> Table:
@@ -26,7 +37,7 @@ def table(tasks: tuple[str, ...] = TASKS, layers: int = 2) -> Table:
     rows = [measured("mfcc_vq", name, accuracy) for name in ("AP", "VQ-LP")]
     rows += published(TABLE1, ["AP", "VQ-LP"], tasks)
     rows += [measured("mfcc_vq", "AP", accuracy, layer) for layer in range(layers)]
-    return Table("a title", tasks, rows, ["a note"], {"stores": {"KS": {"upstream": "mfcc_vq"}}})
+    return Table("a title", tasks, rows, ["a note"], {"stores": {"KS": {"upstream": "mfcc_vq"}}}, NONE)
 
 
 def printed(*figures: float) -> Printed:
@@ -90,7 +101,7 @@ def test_repeated_is_mean_and_sample_deviation_by_hand() -> None:
 
 def test_deviations_are_beside_the_means() -> None:
     rows = [repeated("mfcc_vq", "AP", {"KS": [10.0, 20.0]}), *published(TABLE2, ["AP"], ["KS"])]
-    spread = Table("a title", ("KS",), rows, [], {})
+    spread = Table("a title", ("KS",), rows, [], {}, NONE)
     assert "| mfcc_vq | AP | 15.00 ±7.07 |\n| paper: base | AP | 94.89 |" in spread.markdown()
     lines = spread.csv().splitlines()
     assert lines[:3] == [
@@ -129,7 +140,7 @@ def test_a_task_that_the_paper_lacks_has_empty_cells_and_a_note(fifth: str) -> N
     assert about_published(1, [*TASKS, fifth])[1:] == ["paper: has no figures of FIFTH."]
     columns = (*TASKS, fifth)
     rows = [measured("mfcc_vq", "AP", {**FULL, fifth: 1.0}), *published(TABLE1, ["AP"], columns)]
-    lines = Table("a title", columns, rows, [], {}).csv().splitlines()
+    lines = Table("a title", columns, rows, [], {}, NONE).csv().splitlines()
     assert lines[:3] == [
         "source,pooling,layer,KS,SID,IC,ER,FIFTH",
         "mfcc_vq,AP,mean,50.00,25.00,12.50,33.33,1.00",
@@ -174,8 +185,9 @@ def test_write_leaves_whole_files_only(tmp_path: Path, monkeypatch: pytest.Monke
         "nearest.csv",
         "nearest.md",
         "nearest.json",
+        "nearest.predictions.csv",
     ]
-    assert sorted(path.name for path in folder.iterdir()) == ["nearest.csv", "nearest.json", "nearest.md"]
+    assert sorted(folder.iterdir()) == sorted(files(folder, "nearest"))
     before = {path: path.read_text() for path in folder.iterdir()}
 
     def full(*_: object) -> None:
@@ -208,7 +220,7 @@ def test_show_wraps_deviations_on_a_terminal_of_80_columns(
     monkeypatch.setenv("COLUMNS", "80")
     runs = {task: [figure, figure + 10] for task, figure in FULL.items()}
     rows = [repeated("wav2vec2_large_ll60k_vq", "VQ-Squash-OR@code", runs)]
-    Table("a title", TASKS, rows, [], {}).show()
+    Table("a title", TASKS, rows, [], {}, NONE).show()
     printed = capsys.readouterr().out
     assert "VQ-Squash-OR@code" in printed
     assert printed.count("±7.07") == 5
