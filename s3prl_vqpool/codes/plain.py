@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,10 @@ def plain_upstream(name: str, checkpoint: str | None = None, refresh: bool = Fal
         InputError: S3PRL has no such upstream, it fails to load, it would not use the checkpoint, or the checkpoint
             names code.
     """
-    from s3prl import hub
-
-    known = {key: entry for key, entry in vars(hub).items() if _is_upstream(key, entry)}
+    known = on_hub()
     if name not in known:
         raise unknown_name("upstream of S3PRL", name, known, full_list=False)
-    check_given(known[name], ckpt=checkpoint)
+    check_given(known[name], ckpt=checkpoint, refresh=refresh)
     if checkpoint is not None and "://" not in checkpoint and Path(checkpoint).is_file():
         fairseq.check(checkpoint)
     elif checkpoint is not None and ":" in checkpoint:
@@ -44,5 +43,12 @@ def plain_upstream(name: str, checkpoint: str | None = None, refresh: bool = Fal
     return upstream
 
 
-def _is_upstream(name: str, entry: object) -> bool:
-    return not name.startswith("_") and getattr(entry, "__module__", "").endswith("hubconf")
+def on_hub() -> dict[str, Callable[..., Any]]:
+    """The upstreams on `s3prl.hub`, this project's too; without what S3PRL's hubconf.py files import (`Path`)."""
+    from s3prl import hub
+
+    return {
+        name: entry
+        for name, entry in vars(hub).items()
+        if not name.startswith("_") and getattr(entry, "__module__", "").endswith("hubconf")
+    }

@@ -16,6 +16,7 @@ from s3prl.util import download
 
 from .. import checkpoints, pooling
 from ..codes.entries import check_given
+from ..codes.plain import on_hub
 from ..codes.upstream import selected_pooling
 from ..errors import InputError, unknown_name
 from . import config, named, plugin
@@ -249,8 +250,6 @@ def _check_resumed(args: argparse.Namespace, saved: argparse.Namespace, world: i
 
 
 def _check_names(args: argparse.Namespace) -> None:
-    from s3prl import hub
-
     if args.upstream is None or args.downstream is None:
         raise InputError(
             "-u UPSTREAM and -d DOWNSTREAM are needed to start, e.g. -u wav2vec2_vq -d vqpool_ks."
@@ -260,18 +259,19 @@ def _check_names(args: argparse.Namespace) -> None:
             "--hub huggingface: S3PRL signs in through HfApi.login, which this huggingface_hub has not: "
             "download the checkpoint, and give it with -k."
         )
-    if args.hub == "torch" and args.upstream not in hub.options():
-        raise unknown_name("upstream", args.upstream, [*plugin.upstreams(), *hub.options()], full_list=False)
     if args.hub == "torch":
+        known = on_hub()
+        if args.upstream not in known:
+            raise unknown_name("upstream", args.upstream, [*plugin.upstreams(), *known], full_list=False)
         check_given(
-            getattr(hub, args.upstream),
+            known[args.upstream],
             ckpt=args.upstream_ckpt,
             model_config=args.upstream_model_config,
             refresh=args.upstream_refresh,
         )
-    known = _downstreams()
-    if args.downstream not in known:
-        raise unknown_name("downstream", args.downstream, known, full_list=False)
+    downstreams = _downstreams()
+    if args.downstream not in downstreams:
+        raise unknown_name("downstream", args.downstream, downstreams, full_list=False)
 
 
 def _check_selection(args: argparse.Namespace) -> None:

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -24,6 +25,7 @@ from ..errors import InputError
 from ..files import whole
 
 RUNNER = "s3prl.downstream.runner"
+LIBRARY = "s3prl.nn.upstream"
 
 
 @dataclass(frozen=True)
@@ -308,3 +310,26 @@ def mend_runner(runner: ModuleType) -> None:
     )
     cuda = Overlay(torch.cuda, device=device, amp=amp)
     vars(runner)["torch"] = Overlay(seen.get("torch", torch), save=save, cuda=cuda)
+
+
+def mend_library(library: ModuleType) -> None:
+    """Let `s3prl.nn.S3PRLUpstream` refuse what an entry would drop, such as a checkpoint for `hubert`.
+
+    Only that module sees the checked entries; `s3prl.hub` stays as it is.
+    """
+    vars(library)["hub"] = _Checked(library.hub)
+
+
+class _Checked(Overlay):
+    """`s3prl.hub` whose entries check what they are given."""
+
+    def __getattr__(self, name: str) -> Any:
+        entry = super().__getattr__(name)
+        return partial(_checked, entry) if getattr(entry, "__module__", "").endswith("hubconf") else entry
+
+
+def _checked(entry: Callable[..., Any], **given: Any) -> Any:
+    from ..codes.entries import check_given
+
+    check_given(entry, **given)
+    return entry(**given)

@@ -79,17 +79,19 @@ def _catch_up(present: list[ModuleType]) -> None:
         compat.apply()
     for module in present:
         compat.mend(module)
-    for name in (compat.RUNNER, *plugin.PLACES):
+    for name in (compat.RUNNER, compat.LIBRARY, *plugin.PLACES):
         if name in sys.modules:
             finish(sys.modules[name])
 
 
 def finish(module: ModuleType) -> None:
-    """Do what is needed after ``module`` of S3PRL has run: the runner's repairs, or registration."""
+    """Do what is needed after ``module`` of S3PRL has run: repairs, or registration."""
     from . import compat, plugin
 
     if module.__name__ == compat.RUNNER:
         compat.mend_runner(module)
+    if module.__name__ == compat.LIBRARY:
+        compat.mend_library(module)
     if module.__name__ in plugin.PLACES:
         with _in_one_line("s3prl_vqpool cannot be registered with S3PRL"):
             plugin.add_to(module)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import s3prl_vqpool  # noqa: F401 (S3PRL's own modules import after it on every stack)
 
@@ -49,6 +53,10 @@ def test_an_entry_refuses_what_it_does_not_name(name: str) -> None:
         ("wavlm_large", "use -u wavlm_local."),
         ("mfcc", "leave -k out."),
         ("fbank", "leave -k out."),
+        ("baseline_local", "leave -k out."),
+        ("passt_base", "leave -k out."),
+        ("mos_tera", "use -u mos_tera_local."),
+        ("cvhubert", "use -u espnet_hubert_local."),
     ],
 )
 def test_a_checkpoint_for_a_name_that_fixes_its_weights_names_the_right_one(name: str, instead: str) -> None:
@@ -67,6 +75,77 @@ def test_a_name_that_takes_a_checkpoint_is_left_alone(name: str) -> None:
     check_given(getattr(hub, name), ckpt="my.pt", model_config=None, refresh=False)
 
 
+S3PRLS = [
+    name
+    for name, entry in vars(hub).items()
+    if getattr(entry, "__module__", "").endswith("hubconf") and not hasattr(entry, "check")
+]
+
+
+def recorded(expert: type, arrived: list[object]) -> Callable[..., MagicMock]:
+    """In place of one of S3PRL's experts: notes what its parameters would get."""
+    signature = inspect.signature(expert.__init__)  # type: ignore[misc]
+    kinds = {name: each.kind for name, each in signature.parameters.items()}
+
+    def make(*args: Any, **kwargs: Any) -> MagicMock:
+        bound = signature.bind(None, *args, **kwargs).arguments
+        arrived.extend(
+            value for name, value in bound.items() if kinds[name] is not inspect.Parameter.VAR_KEYWORD
+        )
+        return MagicMock()
+
+    return make
+
+
+@pytest.fixture
+def arrived(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What S3PRL's experts are made with, while nothing is downloaded, read or built."""
+    found: list[object] = []
+    monkeypatch.setattr("os.path.isfile", lambda path: True)
+    for module in [
+        each for name, each in sys.modules.items() if name.startswith("s3prl.") and "hubconf" in name
+    ]:
+        for name, value in list(vars(module).items()):
+            if name == "_urls_to_filepaths":
+                fetched = lambda *urls, refresh=False: urls[0] if len(urls) == 1 else urls  # noqa: E731
+                monkeypatch.setattr(module, name, fetched)
+            elif name == "torch":
+                monkeypatch.setattr(module, name, MagicMock())
+            elif inspect.isclass(value) and value.__module__.endswith("expert"):
+                monkeypatch.setattr(module, name, recorded(value, found))
+    return found
+
+
+def is_refused(name: str, key: str) -> bool:
+    try:
+        check_given(getattr(hub, name), **{key: "mine"})
+    except InputError:
+        return True
+    return False
+
+
+#: Judged before the fixture `arrived` replaces what the judgement reads.
+REFUSED = {(name, key) for name in S3PRLS for key in ("ckpt", "model_config") if is_refused(name, key)}
+
+
+@pytest.mark.parametrize("key", ["ckpt", "model_config"])
+def test_s3prls_entries_take_what_their_experts_get_and_refuse_the_rest(
+    key: str, arrived: list[object]
+) -> None:
+    for name in S3PRLS:
+        entry = getattr(hub, name)
+        needed = [each.name for each in inspect.signature(entry).parameters.values()
+                  if each.default is each.empty and each.kind is each.POSITIONAL_OR_KEYWORD]  # fmt: skip
+        if name.endswith("_local") and name != "baseline_local":
+            needed.append("ckpt")
+        arrived.clear()
+        try:
+            entry(**{**dict.fromkeys(needed, "x"), key: "mine"})
+        except (TypeError, AttributeError):
+            continue  # S3PRL itself does not drop it
+        assert ("mine" in arrived) != ((name, key) in REFUSED), name
+
+
 def test_a_file_for_g_and_r_that_are_not_used_are_refused() -> None:
     with pytest.raises(
         InputError, match=r"^-g my\.yaml: hubert takes no such file, and would not use it: leave -g out\.$"
@@ -82,7 +161,14 @@ def test_s3prls_library_interface_refuses_too() -> None:
         S3PRLUpstream("wav2vec2_vq_tiny", path_or_url="no/such/file.pt")
     with pytest.raises(InputError, match="Unknown argument of mfcc_vq: 'counts'"):
         S3PRLUpstream("mfcc_vq", extra_conf={"counts": "x"})
+    with pytest.raises(
+        InputError, match=r"^-k my\.pt: hubert has weights of its own.*use -u hubert_local\.$"
+    ):
+        S3PRLUpstream("hubert", path_or_url="my.pt")
     assert S3PRLUpstream("mfcc_vq", extra_conf={"model_config": None}).num_layers == 1
+    assert S3PRLUpstream("mfcc").num_layers == 1
+    assert {"hubert", "mfcc_vq"} < set(S3PRLUpstream.available_names())
+    assert hub.hubert.__module__ == "s3prl.upstream.hubert.hubconf"  # S3PRL's own, for everybody else
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ WHOLE = "expected a whole number from"
     [
         ("-u", "mfcc_vqq", "Unknown upstream 'mfcc_vqq'. Did you mean mfcc_vq or mfcc"),
         ("-u", "wav2vec_vq", "Unknown upstream 'wav2vec_vq'. Did you mean "),
+        ("-u", "FileLock", "Unknown upstream 'FileLock'."),
         ("-u", "", "-u UPSTREAM and -d DOWNSTREAM are needed to start, e.g. -u wav2vec2_vq -d vqpool_ks."),
         ("-u", "wav2vec2_vq_local", "This upstream needs a checkpoint: -k PATH or -k URL of "),
         ("-d", "vqpool_err", "Unknown downstream 'vqpool_err'. Did you mean vqpool_er"),
