@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from intervals import holm, interval, mcnemar
 from matplotlib import pyplot
 from torch import Tensor
 
@@ -30,6 +29,7 @@ sys.path[:0] = [str(ROOT)]
 from s3prl_vqpool import pooling  # noqa: E402
 from s3prl_vqpool.store import Store  # noqa: E402
 from s3prl_vqpool.tables import nearest, stores  # noqa: E402
+from s3prl_vqpool.tables.intervals import holm, interval, mcnemar  # noqa: E402
 from s3prl_vqpool.tables.stores import StoredTask  # noqa: E402
 
 BASE = ("AP", "mean", "none")

@@ -26,7 +26,8 @@ NEAREST = (
     "Table 1: test accuracy of every pooling that is not learned, by nearest neighbour. A test utterance takes "
     "the label of its nearest training utterance by angle. Statistics come from the training split. "
     "Options with a grid, such as VQ-SIF's a, are chosen on dev. ER is the mean over its five folds. "
-    "Writes nearest.csv, nearest.md and nearest.json."
+    "Writes nearest.csv, .md, .tex and .json, with 95 % intervals and tests against AP; nearest.predictions.csv, "
+    "nearest.classes.csv and nearest.provenance.json."
 )
 
 SUPERVISED = (
@@ -35,7 +36,7 @@ SUPERVISED = (
     "learned poolings are trained with it. --protocol superb trains SUPERB's head on the stored vectors of every "
     "layer, as vqpool train does, with the default config of each task. It keeps the heads below --output, and "
     "the same command continues them. Dev chooses the epoch or step, the rate and options with a grid, such as "
-    "VQ-SIF's a. ER is the mean over its five folds. Writes supervised_PROTOCOL.csv, .md and .json."
+    "VQ-SIF's a. ER is the mean over its five folds. Writes supervised_PROTOCOL.csv and so on, as nearest does."
 )
 SUPERVISED_EXAMPLE = (
     "vqpool benchmark supervised --store feats_ks feats_sid feats_ic feats_er --output results\n"

@@ -83,7 +83,7 @@ def evaluate(
             yield _best_on_dev(found, labels, fold)
         else:
             ((options, vectors),) = found
-            yield _score(vectors, labels, fold, options)
+            yield score(vectors, labels, fold, options)
 
 
 def candidates(
@@ -132,15 +132,20 @@ def _best_on_dev(found: Iterable[tuple[dict[str, Any], Tensor]], labels: Tensor,
         if not tried or dev > max(each.dev for each in tried):
             chosen, kept = options, vectors
         tried.append(Candidate(options, dev))
-    return _score(kept, labels, fold, chosen, tuple(tried))
+    return score(kept, labels, fold, chosen, tuple(tried))
 
 
-def _score(
-    vectors: Tensor, labels: Tensor, fold: Fold, options: dict[str, Any], tried: tuple[Candidate, ...] = ()
+def score(
+    vectors: Tensor,
+    labels: Tensor,
+    fold: Fold,
+    options: Mapping[str, Any] | None = None,
+    tried: tuple[Candidate, ...] = (),
 ) -> Score:
+    """Of vectors [N, E]; ``options`` of the pooling, and what they were ``tried`` against, are told only."""
     found = predicted(vectors, labels, fold.train, fold.test)
     share = share_right(found, labels[fold.test])
-    return Score(fold.name, share, found, options, tried)
+    return Score(fold.name, share, found, dict(options or {}), tried)
 
 
 def accuracy(

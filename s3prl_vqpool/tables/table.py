@@ -1,4 +1,4 @@
-"""A table of accuracies: on the terminal, as CSV, Markdown and JSON."""
+"""A table of accuracies: on the terminal, as CSV, Markdown, JSON and LaTeX."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from ..files import write_text
-from . import predictions
+from . import latex, per_class, predictions, provenance
+from .escape import inert, markdown
 from .published import Figures, are_the_papers, paper_columns
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ class Row:
 
     ``average``: over the paper's four tasks; None where the columns are not exactly those.
     ``deviation``: standard deviations over repetitions, by task and, where there is an average, of it as "AVG".
+    ``interval``: limits of 95 % intervals, likewise. ``p``: p-values against AP, by task. ``slots``: accuracies of the
+    slots of a label by task, where it has several.
     """
 
     source: str
@@ -44,6 +48,18 @@ class Row:
     average: float | None
     layer: int | str | None = None
     deviation: Mapping[str, float] = field(default_factory=dict)
+    interval: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    p: Mapping[str, float] = field(default_factory=dict)
+    slots: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def figures(self) -> dict[str, float | None]:
+        """Accuracies by task, and the average as "AVG"."""
+        return {**self.accuracy, "AVG": self.average}
+
+    def differs(self, column: str) -> bool:
+        """Whether it differs from AP there, p < 0.05."""
+        return self.p.get(column, 1.0) < 0.05
 
 
 def measured(source: str, pooling: str, accuracy: Mapping[str, float], layer: int | str | None = None) -> Row:
@@ -81,9 +97,13 @@ def told(score: Any) -> dict[str, Any]:
     return {name: value for name, value in asdict(score).items() if name != "predicted"}
 
 
+#: What `Table.write` writes: the table four times, and what it was computed from and with.
+SUFFIXES = ("csv", "md", "json", "tex", "predictions.csv", "classes.csv", "provenance.json")
+
+
 def files(folder: Path, stem: str) -> list[Path]:
     """What `Table.write` writes."""
-    return [folder / f"{stem}.{suffix}" for suffix in ("csv", "md", "json", "predictions.csv")]
+    return [folder / f"{stem}.{suffix}" for suffix in SUFFIXES]
 
 
 @dataclass(frozen=True)
@@ -107,31 +127,53 @@ class Table:
     def write(self, folder: Path, stem: str) -> list[Path]:
         """The `files` of a table in ``folder``, each there only when it is whole; their paths."""
         folder.mkdir(parents=True, exist_ok=True)
-        *paths, found = files(folder, stem)
-        for path, text in zip(paths, (self.csv(), self.markdown(), self.json())):
+        paths = files(folder, stem)
+        *tables, found, classes, origin = paths
+        for path, text in zip(tables, (self.csv(), self.markdown(), self.json(), latex.document(self))):
             write_text(path, text)
         predictions.write(found, self.predictions)
-        return [*paths, found]
+        write_text(classes, per_class.csv(self.predictions))
+        write_text(origin, provenance.describe([*tables, found, classes]))
+        return paths
 
     def csv(self) -> str:
-        """One line per row; ``layer`` is "mean" for the mean over layers; deviations, if any, follow the accuracies."""
+        """One line per row; ``layer`` is "mean" for the mean over layers.
+
+        After the accuracies come, where there are any: deviations (``KS sd``), limits of intervals (``KS low``,
+        ``KS high``), p-values against AP (``KS p``) and accuracies of slots (``IC action``).
+        """
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        spread = self._columns if any(row.deviation for row in self.rows) else []
-        writer.writerow(["source", "pooling", "layer", *self._columns, *(f"{name} sd" for name in spread)])
-        for row in self.rows:
-            layer = "mean" if row.layer is None else row.layer
-            deviations = [_number(row.deviation.get(name)) for name in spread]
-            writer.writerow([row.source, row.pooling, layer, *self._figures(row), *deviations])
+        beside = [self._beside(row) for row in self.rows]
+        more = [name for name in dict.fromkeys(chain(*beside)) if any(each.get(name) for each in beside)]
+        writer.writerow(map(inert, ["source", "pooling", "layer", *self.columns, *more]))
+        for row, each in zip(self.rows, beside):
+            layer = "mean" if row.layer is None else str(row.layer)
+            names = map(inert, (row.source, row.pooling, layer))
+            writer.writerow([*names, *self._figures(row), *(each.get(name, "") for name in more)])
         return out.getvalue()
 
+    def _beside(self, row: Row) -> dict[str, str]:
+        """Cells by the names of their columns, for all that may stand beside the accuracies."""
+        limits = {name: row.interval.get(name, (None, None)) for name in self.columns}
+        return {
+            **{f"{name} sd": _number(row.deviation.get(name)) for name in self.columns},
+            **{
+                f"{name} {end}": _number(x)
+                for name in limits
+                for end, x in zip(("low", "high"), limits[name])
+            },
+            **{f"{name} p": f"{row.p[name]:.3g}" if name in row.p else "" for name in self.tasks},
+            **{f"{name} {slot}": _number(x) for name, each in row.slots.items() for slot, x in each.items()},
+        }
+
     def markdown(self) -> str:
-        """The table of the means over layers, the one of single layers, and the notes."""
-        lines = [f"# {self.title}", ""]
-        for heading, names, body in self._parts():
-            lines += [f"## {heading}", ""] if heading else []
+        """The table of the means over layers, those of slots and of single layers, and the notes."""
+        lines = [f"# {markdown(self.title)}", ""]
+        for heading, names, body in self._parts(" [{}, {}]"):
+            lines += [f"## {markdown(heading)}", ""] if heading else []
             lines += [_line(names), _line(["---"] * len(names)), *map(_line, body), ""]
-        return "\n".join([*lines, *(f"- {note}" for note in self.notes), ""])
+        return "\n".join([*lines, *(f"- {markdown(note)}" for note in self.notes), ""])
 
     def json(self) -> str:
         """Rows in full precision, and the configuration."""
@@ -143,38 +185,55 @@ class Table:
         from rich.console import Console
 
         console = Console()
-        for heading, names, body in self._parts():
+        for heading, names, body in self._parts("\n{}- {}"):  # which takes no more room than a figure
             console.print(_rich(heading or self.title, names, body))
         for note in self.notes:
             console.print(note, style="dim", markup=False, highlight=False)
 
     @property
-    def _columns(self) -> list[str]:
+    def columns(self) -> list[str]:
+        """The tasks and, where they are the paper's, AVG."""
         return [*self.tasks, *(["AVG"] if are_the_papers(self.tasks) else [])]
 
     def _figures(self, row: Row) -> list[str]:
-        figures = [row.accuracy.get(task) for task in self.tasks] + [row.average]
-        return [_number(figure) for figure in figures[: len(self._columns)]]
+        return [_number(row.figures.get(name)) for name in self.columns]
 
-    def _cells(self, row: Row) -> list[str]:
-        """Figures, each with its deviation, if any."""
-        deviations = [_number(row.deviation.get(name)) for name in self._columns]
-        return [f"{x} ±{d}" if d else x for x, d in zip(self._figures(row), deviations)]
+    def _cells(self, row: Row, between: str) -> list[str]:
+        """Figures, each with what is beside it: † for a difference from AP, deviation, interval."""
+        found = []
+        for name, figure in zip(self.columns, self._figures(row)):
+            spread = f" ±{row.deviation[name]:.2f}" if name in row.deviation else ""
+            limits = between.format(*map(_limit, row.interval[name])) if name in row.interval else ""
+            found.append(f"{figure}{'†' * row.differs(name)}{spread}{limits}")
+        return found
 
-    def _parts(self) -> list[tuple[str, list[str], list[list[str]]]]:
-        """(heading, column names, cells) of the main table and, where there are rows of it, that of single layers."""
+    def _parts(self, between: str) -> list[tuple[str, list[str], list[list[str]]]]:
+        """(heading, column names, cells) of the main table and, where there are rows of them, of slots and layers.
+
+        ``between``: how the limits of an interval are written.
+        """
         means = [row for row in self.rows if row.layer is None]
         layers = [row for row in self.rows if row.layer is not None]
-        cells = [[row.source, row.pooling, *self._cells(row)] for row in means]
-        parts = [("", ["source", "pooling", *self._columns], _once(cells))]
+        cells = [[row.source, row.pooling, *self._cells(row, between)] for row in means]
+        parts = [("", ["source", "pooling", *self.columns], _once(cells))]
+        for name in self.tasks:
+            split = [row for row in means if name in row.slots]
+            if split:
+                slots = list(split[0].slots[name])
+                cells = [[row.source, row.pooling, *map(_number, row.slots[name].values())] for row in split]
+                parts.append((f"{name} by slot", ["source", "pooling", *slots], _once(cells)))
         if layers:
-            cells = [[row.pooling, str(row.layer), *self._cells(row)] for row in layers]
-            parts.append(("By layer", ["pooling", "layer", *self._columns], _once(cells)))
+            cells = [[row.pooling, str(row.layer), *self._cells(row, between)] for row in layers]
+            parts.append(("By layer", ["pooling", "layer", *self.columns], _once(cells)))
         return parts
 
 
 def _number(figure: float | None) -> str:
     return "" if figure is None else f"{figure:.2f}"
+
+
+def _limit(figure: float) -> str:
+    return f"{figure:.1f}".replace("100.0", "100")
 
 
 def _once(cells: list[list[str]]) -> list[list[str]]:
@@ -184,18 +243,19 @@ def _once(cells: list[list[str]]) -> list[list[str]]:
 
 
 def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(map(markdown, cells))} |"
 
 
 def _rich(title: str, names: list[str], body: list[list[str]]) -> RichTable:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table as RichTable
+    from rich.text import Text
 
-    table = RichTable(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = RichTable(title=Text(title), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for position, name in enumerate(names):
-        table.add_column(name, justify="left" if position < 2 else "right", no_wrap=position < 2)
+        table.add_column(Text(name), justify="left" if position < 2 else "right", no_wrap=position < 2)
     for number, cells in enumerate(body):
         if cells[0] and number:
             table.add_section()
-        table.add_row(*cells)
+        table.add_row(*map(Text, cells))
     return table

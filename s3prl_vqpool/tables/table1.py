@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from .. import __version__, pooling
+from .. import pooling
 from ..errors import InputError
 from ..pooling.options import in_short
-from . import nearest, predictions, stores
+from . import evidence, nearest, predictions, stores
 from .nearest import Score
+from .provenance import stored, versions
 from .published import TABLE1
 from .stores import StoredTask
 from .table import Row, Table, about_published, measured, published, told
@@ -76,9 +75,16 @@ def make(
             scores[name][task.name] = list(found)
             tick(f"{task.name} {name}")
     source = tasks[0].store.manifest["upstream"]
+    predicted = {name: _predicted(by_task) for name, by_task in scores.items()}
     rows = [
-        measured(source, name, {task: _mean(folds) for task, folds in scores[name].items()}) for name in names
+        evidence.beside(
+            measured(source, name, {task: _mean(folds) for task, folds in scores[name].items()}),
+            tasks,
+            predicted[name],
+        )
+        for name in names
     ]
+    rows = evidence.with_tests(rows, tasks, predicted)
     columns = tuple(task.name for task in tasks)
     if reference:
         rows += published(TABLE1, names, columns)
@@ -86,7 +92,8 @@ def make(
         for name in stores.layered(names, tasks):
             rows += by_layer(source, name, tasks)
             tick(f"layers of {name}")
-    notes = [*_notes(tasks, scores), *(about_published(1, columns) if reference else [])]
+    notes = [*_notes(tasks, scores), *evidence.notes(tasks, names, seeds=1)]
+    notes += about_published(1, columns) if reference else []
     return Table(
         "Nearest neighbour by angle, test accuracy in %",
         columns,
@@ -104,17 +111,19 @@ def steps(tasks: Sequence[StoredTask], names: Sequence[str], layers: bool) -> in
 
 def by_layer(source: str, name: str, tasks: Sequence[StoredTask]) -> list[Row]:
     """A row for each layer of pooling ``name``, 0 first: for wav2vec 2.0 the projected CNN output."""
-    accuracies: dict[str, list[float]] = {}
+    scores: list[dict[str, list[Score]]] = [{} for _ in range(tasks[0].store.manifest["layers"])]
     for task in tasks:
-        vectors = task.features.stored(name)  # [N, layers, D]
-        accuracies[task.name] = [
-            mean(nearest.accuracy(layer, task.labels, fold.train, fold.test) for fold in task.folds)
-            for layer in vectors.unbind(1)
-        ]
-    return [
-        measured(source, name, {task: layers[number] for task, layers in accuracies.items()}, number)
-        for number in range(len(next(iter(accuracies.values()))))
-    ]
+        for layer, vectors in zip(scores, task.features.stored(name).unbind(1)):  # [N, layers, D]
+            layer[task.name] = [nearest.score(vectors, task.labels, fold) for fold in task.folds]
+    rows = []
+    for number, layer in enumerate(scores):
+        row = measured(source, name, {task: _mean(folds) for task, folds in layer.items()}, number)
+        rows.append(evidence.beside(row, tasks, _predicted(layer)))
+    return rows
+
+
+def _predicted(by_task: Mapping[str, Sequence[Score]]) -> evidence.Predicted:
+    return {task: [score.predicted[None] for score in folds] for task, folds in by_task.items()}
 
 
 def _predictions(tasks: Sequence[StoredTask], scores: Scores) -> pd.DataFrame:
@@ -160,11 +169,10 @@ def options_in_words(name: str, column: str, folds: Sequence[Any]) -> list[str]:
 
 def _configuration(tasks: Sequence[StoredTask], scores: Scores) -> dict[str, object]:
     return {
-        "version": __version__,
-        "torch": torch.__version__,
+        "versions": versions(),
         "scores": {
             name: {task: [told(score) for score in folds] for task, folds in by_task.items()}
             for name, by_task in scores.items()
         },
-        "stores": {task.name: {"folder": str(task.path), **task.store.manifest} for task in tasks},
+        "stores": {task.name: stored(task) for task in tasks},
     }

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean
 from typing import TYPE_CHECKING
 
-import torch
-
-from .. import __version__, pooling
-from . import predictions, stores
+from .. import pooling
+from . import evidence, predictions, stores
 from .layers import NOTE, LayerScores
+from .provenance import stored, versions
 from .published import TABLE2
 from .stores import StoredTask
 from .supervised import Measured, Score, listed
@@ -51,14 +50,21 @@ def make(
     """
     source = tasks[0].store.manifest["upstream"]
     columns = tuple(task.name for task in tasks)
+    predicted = {name: _predicted(by_task) for name, by_task in measured.scores.items()}
     rows = [
-        repeated(source, name, {task: over_folds(folds) for task, folds in by_task.items()})
+        evidence.beside(
+            repeated(source, name, {task: over_folds(folds) for task, folds in by_task.items()}),
+            tasks,
+            predicted[name],
+        )
         for name, by_task in measured.scores.items()
     ]
+    rows = evidence.with_tests(rows, tasks, predicted)
     rows += published(TABLE2, measured.scores, columns) if reference else []
     for name, by_layer in layers.items():
-        rows += _by_layer(source, name, by_layer)
+        rows += _by_layer(source, name, by_layer, tasks)
     notes = [*_notes(measured, tasks, seeds), *_choices(measured)]
+    notes += evidence.notes(tasks, list(predicted), len(seeds))
     notes += [NOTE] if layers else []
     notes += about_published(2, columns) if reference else []
     notes += [OTHER_HEAD] if reference and measured.protocol == "superb" else []
@@ -83,11 +89,19 @@ def over_folds(folds: Sequence[Score]) -> list[float]:
     return [mean(each) for each in zip(*(score.accuracy for score in folds))]
 
 
-def _by_layer(source: str, name: str, by_task: dict[str, dict[int | str, list[Score]]]) -> list[Row]:
-    return [
-        repeated(source, name, {task: over_folds(found[layer]) for task, found in by_task.items()}, layer)
-        for layer in next(iter(by_task.values()))
-    ]
+def _by_layer(
+    source: str, name: str, by_task: dict[str, dict[int | str, list[Score]]], tasks: Sequence[StoredTask]
+) -> list[Row]:
+    rows = []
+    for layer in next(iter(by_task.values())):
+        scores = {task: found[layer] for task, found in by_task.items()}
+        row = repeated(source, name, {task: over_folds(folds) for task, folds in scores.items()}, layer)
+        rows.append(evidence.beside(row, tasks, _predicted(scores)))
+    return rows
+
+
+def _predicted(by_task: Mapping[str, Sequence[Score]]) -> evidence.Predicted:
+    return {task: [score.predicted for score in folds] for task, folds in by_task.items()}
 
 
 def _notes(measured: Measured, tasks: Sequence[StoredTask], seeds: Sequence[int]) -> Iterator[str]:
@@ -111,8 +125,7 @@ def _configuration(
     measured: Measured, layers: LayerScores, tasks: Sequence[StoredTask], seeds: Sequence[int]
 ) -> dict[str, object]:
     return {
-        "version": __version__,
-        "torch": torch.__version__,
+        "versions": versions(),
         "protocol": measured.protocol,
         "seeds": list(seeds),
         "settings": measured.settings,
@@ -127,5 +140,5 @@ def _configuration(
             }
             for name, by_task in layers.items()
         },
-        "stores": {task.name: {"folder": str(task.path), **task.store.manifest} for task in tasks},
+        "stores": {task.name: stored(task) for task in tasks},
     }

@@ -185,7 +185,10 @@ def test_write_leaves_whole_files_only(tmp_path: Path, monkeypatch: pytest.Monke
         "nearest.csv",
         "nearest.md",
         "nearest.json",
+        "nearest.tex",
         "nearest.predictions.csv",
+        "nearest.classes.csv",
+        "nearest.provenance.json",
     ]
     assert sorted(folder.iterdir()) == sorted(files(folder, "nearest"))
     before = {path: path.read_text() for path in folder.iterdir()}
@@ -219,10 +222,12 @@ def test_show_wraps_deviations_on_a_terminal_of_80_columns(
     pytest.importorskip("rich")
     monkeypatch.setenv("COLUMNS", "80")
     runs = {task: [figure, figure + 10] for task, figure in FULL.items()}
-    rows = [repeated("wav2vec2_large_ll60k_vq", "VQ-Squash-OR@code", runs)]
+    limits = dict.fromkeys([*TASKS, "AVG"], (99.44, 100.0))
+    rows = [replace(repeated("wav2vec2_large_ll60k_vq", "VQ-Squash-OR@code", runs), interval=limits)]
     Table("a title", TASKS, rows, [], {}, NONE).show()
     printed = capsys.readouterr().out
     assert "VQ-Squash-OR@code" in printed
     assert printed.count("±7.07") == 5
+    assert printed.count("99.4-") == printed.count("100 ") == 5
     assert "…" not in printed
     assert max(map(len, printed.splitlines())) <= 80
