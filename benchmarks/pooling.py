@@ -3,7 +3,8 @@
 Each pooling is timed from frames, lengths and codes to the pooled vectors, right after two masked means: the usual one,
 ``(frames * mask).sum(1) / lengths``, and the fastest that we know, a batched matrix product with the mask as weights. A
 ratio is the median of the ratios within each repeat. Peak memory is the memory allocated beyond the inputs. "Loops" is
-the plain Python of tests/reference, run once for the weights alone, with a training set of 1000 frames.
+the plain Python of tests/reference, run once for the weights alone, with a training set of 1000 frames. Every point
+that has +std is timed beside its sibling without it, forward, and those without a map also forward and backward.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import argparse
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -26,13 +27,12 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "reference")]
 
 import pooling_loops  # noqa: E402
 
-from s3prl_vqpool.pooling import build, counts, fit, method, methods, points  # noqa: E402
+from s3prl_vqpool.pooling import Counts, LinearMap, build, counts, method, methods, points  # noqa: E402
 
 SHAPES = ((32, 400, 768), (8, 1500, 1024))
 SIZES = (320, 320)
 GOALS = {"partition": 1.5, "probability": 1.5}
 COMPONENTS_GOAL = 3.0
-DEVIATION_GOAL = 2.0
 
 
 def speech_like_codes(count: int, frames: int, generator: torch.Generator) -> Tensor:
@@ -46,13 +46,15 @@ def speech_like_codes(count: int, frames: int, generator: torch.Generator) -> Te
 
 
 def seconds(call: Callable[[], object], device: str) -> float:
+    """Of the one thread, where there is one: other jobs on its core do not count."""
+    clock = time.thread_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     if device == "cuda":
         torch.cuda.synchronize()
-    start = time.perf_counter()
+    start = clock()
     call()
     if device == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def peak_bytes(call: Callable[[], object], device: str) -> int:
@@ -76,14 +78,13 @@ def peak_bytes(call: Callable[[], object], device: str) -> int:
 def measure(shape: tuple[int, int, int], device: str, repeats: int) -> None:
     """Print one table."""
     generator = torch.Generator().manual_seed(0)
-    count, frames_, dim = shape
+    count, frames_, _ = shape
     frames = torch.randn(shape, generator=generator).to(device)
     lengths = torch.randint(frames_ // 2, frames_ + 1, (count,), generator=generator)
     lengths[0] = frames_
     codes = speech_like_codes(count, frames_, generator)
     training = speech_like_codes(200, 400, generator)
     seen = counts(training, torch.full((200,), 400), SIZES)
-    vectors = torch.randn(2 * dim, dim, generator=generator)
 
     python_codes = [[tuple(q) for q in row[:n]] for row, n in zip(codes.tolist(), lengths.tolist())]
     python_training = [tuple(q) for q in training.flatten(0, 1)[:1000].tolist()]
@@ -116,10 +117,7 @@ def measure(shape: tuple[int, int, int], device: str, repeats: int) -> None:
     report("fastest masked mean", fastest_mean, "", "")
     for name in methods():
         known = method(name)
-        statistics = fit(name, vectors) if known.map else None
-        module = build(name, dim, counts=seen if known.needs_counts else None, statistics=statistics).to(
-            device
-        )
+        pooling = module(name, frames, seen)
         loops = ""
         if known.needs_codes:
 
@@ -130,22 +128,47 @@ def measure(shape: tuple[int, int, int], device: str, repeats: int) -> None:
             loops = f"{1e3 * seconds(loop, 'cpu'):.0f}"
         goal = COMPONENTS_GOAL if name == "VQ-AllSquash-OR" else GOALS.get(known.family)
 
-        def call(module: torch.nn.Module = module) -> Tensor:
-            return module(frames, lengths, codes)
+        report(name, partial(pooling, frames, lengths, codes), loops, "" if goal is None else f"{goal:g}")
 
-        report(name, call, loops, "" if goal is None else f"{goal:g}")
+    measure_deviation(partial(seconds, device=device), (frames, lengths, codes), seen, repeats)
 
-    print("\n| +std | ms | x its sibling without | goal |")
-    print("|---|---|---|---|")
-    for name in [name for name in points() if name.endswith("+std")]:
-        held = seen if method(name).needs_counts else None
-        pair = [build(each, dim, counts=held).to(device) for each in (method(name).weights_name, name)]
-        times = [
-            tuple(seconds(partial(each, frames, lengths, codes), device) for each in pair)
-            for _ in range(repeats + 5)
-        ][5:]
-        ratio = median(b / a for a, b in times)
-        print(f"| {name} | {1e3 * median(b for _, b in times):.2f} | {ratio:.2f} | {DEVIATION_GOAL:g} |")
+
+def measure_deviation(
+    timed: Callable[[Callable[[], object]], float], inputs: Sequence[Tensor], seen: Counts, repeats: int
+) -> None:
+    """Print how much longer every point with +std takes than its sibling without, by turns."""
+    maps = dict.fromkeys(m.map.name if m.map else "" for m in map(method, points()))
+    columns = [*(f"+std{known and f' and {known}'}" for known in maps), "+std, with backward"]
+    print(f"\n| x its sibling without +std | ms | {' | '.join(columns)} |")
+    print("|---" * (len(columns) + 2) + "|")
+    for name in [name for name in methods() if method(name).weights_alone]:
+        plain = [module(f"{name}{moments}", inputs[0], seen) for moments in ("", "+std")]
+        pairs = [
+            [module(f"{name}{m}{known and f'|{known}'}", inputs[0], seen) for m in ("", "+std")]
+            for known in maps
+        ]
+        calls = [[partial(each, *inputs) for each in pair] for pair in pairs]
+        calls.append([partial(backward, each, *inputs) for each in plain])
+        found = [[tuple(map(timed, pair)) for _ in range(repeats + 5)][5:] for pair in calls]
+        ratios = " | ".join(f"{median(b / a for a, b in times):.2f}" for times in found)
+        print(f"| {name} | {1e3 * median(b for _, b in found[0]):.2f} | {ratios} |")
+
+
+def module(name: str, frames: Tensor, seen: Counts) -> torch.nn.Module:
+    """A pooling with statistics of the right shapes; the values of a map do not change its speed."""
+    known = method(name)
+    size = known.output_dim(frames.size(2))
+    factor = torch.rand(size) if name.endswith("|standardise") else torch.rand(size, size)
+    statistics = LinearMap(known.spec, torch.rand(size), factor) if known.map else None
+    counted = seen if known.needs_counts else None
+    return build(name, frames.size(2), counts=counted, statistics=statistics).to(frames.device)
+
+
+def backward(pooling: torch.nn.Module, frames: Tensor, lengths: Tensor, codes: Tensor) -> None:
+    """Forward and backward, to the frames."""
+    with torch.enable_grad():
+        pooled = pooling(frames.detach().requires_grad_(), lengths, codes)
+        pooled.backward(torch.ones_like(pooled))
 
 
 def main() -> None:

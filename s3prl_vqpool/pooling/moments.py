@@ -9,11 +9,11 @@ from torch import Tensor
 
 from s3prl_vqpool.pooling.batch import Batch, check_frames
 from s3prl_vqpool.pooling.registry import register_moments, register_name, register_weights
-from s3prl_vqpool.pooling.weighted import pool, uniform
+from s3prl_vqpool.pooling.weighted import check_weights, pool, uniform
 
 _PAPER = "arXiv 2304.03940, Table 1"
 _AT_ONCE = 2**18
-"""Numbers of frames that are squared at once: 1 MiB, which stays in a processor's cache."""
+"""Numbers of frames that a thread works on at once: 1 MiB, which stays in a processor's cache."""
 
 
 @register_weights(
@@ -46,16 +46,15 @@ def mean_and_deviation(frames: Tensor, w: Tensor) -> Tensor:
     Raises:
         InputError: shapes that do not fit.
     """
-    average = pool(frames, w)
+    check_weights(frames, w)
     wide = frames.float() if frames.element_size() < 4 else frames
     w = w.detach().to(wide.dtype)
-    squares = _SquaredDeviation.apply(wide, average.detach().to(wide.dtype), w)
+    average, squares = _Moments.apply(wide, w)
     if not squares.detach().sum().isfinite():  # as in `pool`: a NaN in padding is rare and shows here
-        wide = wide.masked_fill((w == 0).unsqueeze(2), 0)
-        squares = _SquaredDeviation.apply(wide, average.detach().to(wide.dtype), w)
+        average, squares = _Moments.apply(wide.masked_fill((w == 0).unsqueeze(2), 0), w)
     variance = squares * _correction(w)
     deviation = torch.where(variance > 0, variance, 1).sqrt().masked_fill(variance == 0, 0)
-    return torch.cat([average, (deviation + 1e-5).to(frames.dtype)], dim=1)
+    return torch.cat([average, deviation + 1e-5], dim=1).to(frames.dtype)
 
 
 def _correction(w: Tensor) -> Tensor:
@@ -66,27 +65,51 @@ def _correction(w: Tensor) -> Tensor:
     return torch.where(others > 1e-30, 1 / others, 0).to(w.dtype)
 
 
-class _SquaredDeviation(torch.autograd.Function):
-    """``sum_t w_t (h_t - m)^2`` [B, D] of frames [B, T, D], means [B, D] and weights [B, T]; a pass in blocks.
+class _Moments(torch.autograd.Function):
+    """``m = sum_t w_t h_t`` and ``sum_t w_t (h_t - m)^2``, both [B, D], of frames [B, T, D] and weights [B, T].
 
-    The gradient is that by the frames; by the mean it is 0, as the weighted deviations from it sum to 0.
+    The gradient is that by the frames.
     """
 
     @staticmethod
-    def forward(ctx: Any, frames: Tensor, m: Tensor, w: Tensor) -> Tensor:
-        ctx.save_for_backward(frames, m, w)
-        size = max(1, _AT_ONCE // frames[0].numel())
-        room = torch.empty_like(frames[:size])
-        found = []
-        for h, centre, weight in zip(frames.split(size), m.split(size), w.split(size)):
-            offset = torch.sub(h, centre.unsqueeze(1), out=room[: len(h)]).square_()
-            found.append(torch.bmm(weight.unsqueeze(1), offset).squeeze(1))
-        return torch.cat(found)
+    def forward(ctx: Any, frames: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        average, squares = _by_blocks(frames, w)
+        ctx.save_for_backward(frames, w, average)
+        return average.squeeze(1), squares.squeeze(1)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        frames, m, w = ctx.saved_tensors
-        return (frames - m.unsqueeze(1)) * (2 * w.unsqueeze(2) * gradient.unsqueeze(1)), None, None
+    def backward(ctx: Any, by_mean: Tensor, by_squares: Tensor) -> tuple[Tensor, None]:
+        frames, w, average = ctx.saved_tensors
+        add, factor, w = by_mean.unsqueeze(1), 2 * by_squares.unsqueeze(1), w.unsqueeze(2)
+        if torch.is_grad_enabled():  # a second derivative is asked for
+            return w * (add + factor * (frames - (w * frames).sum(dim=1, keepdim=True))), None
+        gradient, size = torch.empty_like(frames), _utterances(frames)
+        for h, out, m, a, f, share in zip(
+            *(x.split(size) for x in (frames, gradient, average, add, factor, w))
+        ):
+            torch.addcmul(a, torch.sub(h, m, out=out), f, out=out).mul_(share)
+        return gradient, None
+
+
+def _by_blocks(frames: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+    """What `_Moments` gives, [B, 1, D] each. Utterances are read once: a block is in the cache for both moments."""
+    size, w = _utterances(frames), w.unsqueeze(1)
+    room = torch.empty_like(frames[:size])
+    average = frames.new_empty(frames.size(0), 1, frames.size(2))
+    squares = torch.empty_like(average)
+    for h, share, m, s in zip(*(x.split(size) for x in (frames, w, average, squares))):
+        torch.bmm(share, h, out=m)
+        offset = torch.ops.aten.mse_loss.out(h, m, 0, out=room[: len(h)])  # (h - m)^2 in one operation
+        torch.bmm(share, offset, out=s)
+    return average, squares
+
+
+def _utterances(frames: Tensor) -> int:
+    """How many utterances are worked on at once; all of them elsewhere than on a CPU."""
+    count, length, dim = frames.shape
+    if frames.device.type != "cpu":
+        return count
+    return max(1, _AT_ONCE * torch.get_num_threads() // (length * dim))
 
 
 def published_mean_and_deviation(frames: Tensor, w: Tensor) -> Tensor:

@@ -30,9 +30,7 @@ def pool(frames: Tensor, w: Tensor) -> Tensor:
         >>> pool(torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]), torch.tensor([[0.25, 0.75]]))
         tensor([[2.5000, 3.5000]])
     """
-    check_frames(frames)
-    if w.shape != frames.shape[:2]:
-        raise InputError(f"Expected weights [B, T] = {list(frames.shape[:2])}, but got {list(w.shape)}.")
+    check_weights(frames, w)
     w = w.to(frames.dtype)
     if not w.requires_grad:
         pooled = torch.bmm(w.unsqueeze(1), frames).squeeze(1)
@@ -40,6 +38,13 @@ def pool(frames: Tensor, w: Tensor) -> Tensor:
         if pooled.detach().sum().isfinite():
             return pooled
     return torch.bmm(w.unsqueeze(1), frames.masked_fill((w == 0).unsqueeze(2), 0)).squeeze(1)
+
+
+def check_weights(frames: Tensor, w: Tensor) -> None:
+    """Raise InputError unless ``frames`` is a floating [B, T, D] and ``w`` is [B, T]."""
+    check_frames(frames)
+    if w.shape != frames.shape[:2]:
+        raise InputError(f"Expected weights [B, T] = {list(frames.shape[:2])}, but got {list(w.shape)}.")
 
 
 def uniform(mask: Tensor) -> Tensor:

@@ -86,12 +86,28 @@ def test_deviation_keeps_dtype_and_does_not_overflow(dtype: torch.dtype) -> None
     assert_close(found.float(), mean_and_deviation(frames, w), rtol=0.02, atol=2)
 
 
-def test_deviation_in_blocks_equals_deviation_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("utterances", [1, 2, 3])
+def test_deviation_and_its_gradient_in_blocks_equal_those_at_once(
+    monkeypatch: pytest.MonkeyPatch, utterances: int
+) -> None:
     frames, lengths, codes = random_batch(LENGTHS)
-    w = weights("VQ-LP", codes, lengths)
-    at_once = mean_and_deviation(frames, w)
-    monkeypatch.setattr("s3prl_vqpool.pooling.moments._AT_ONCE", 2 * frames[0].numel())
-    assert_close(mean_and_deviation(frames, w), at_once, rtol=1e-6, atol=0)
+    w, frames = weights("VQ-LP", codes, lengths), frames.requires_grad_()
+    weight = torch.randn(len(LENGTHS), 2 * DIM, generator=torch.Generator().manual_seed(0))
+    found = []
+    for at_once in (2**18, utterances * frames[0].numel() // torch.get_num_threads() + 1):
+        monkeypatch.setattr("s3prl_vqpool.pooling.moments._AT_ONCE", at_once)
+        pooled = mean_and_deviation(frames, w)
+        found.append((pooled, *torch.autograd.grad((pooled * weight).sum(), frames)))
+    for at_once, in_blocks in zip(*found):
+        assert_close(in_blocks, at_once, rtol=1e-6, atol=1e-6)
+
+
+def test_deviation_second_derivative() -> None:
+    frames, lengths, codes = random_batch([5, 3, 4])
+    w = weights("VQ-LP", codes, lengths).double()
+    w = w / w.sum(dim=1, keepdim=True)  # the formula takes weights that sum to 1, in float64 too
+    frames = frames.double().requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda x: mean_and_deviation(x, w), (frames,))
 
 
 def test_points_are_the_product() -> None:
