@@ -58,7 +58,7 @@ setup(
     python_requires=">=3.10",
     packages=packages,
     package_dir=package_dir,
-    package_data={"": ["*.yaml", "*.safetensors", "*.json", "py.typed"]},
+    package_data={"": ["*.yaml", "*.safetensors", "*.json", "*.html", "*.css", "*.js", "py.typed"]},
     # Lower bounds: the older stack of constraints.txt. Upper bounds: the next major release, which nobody has tried.
     install_requires=[
         "s3prl==0.4.18",  # its internals are what this package plugs into
@@ -82,13 +82,19 @@ setup(
     extras_require={
         "test": [
             "hypothesis",
+            "jinja2",
             "kaldiio",
+            "matplotlib",
             "mypy",
+            "pillow",
+            "playwright",
+            "plotly",
             "pytest",
             "pytest-xdist",
             "ruff",
             "types-PyYAML",
         ],
+        "report": ["jinja2", "matplotlib", "pillow", "plotly"],  # for `vqpool plot` and `report`
         "docs": ["mkdocs", "mkdocs-material", "mkdocstrings-python"],
         "study": ["matplotlib"],  # for benchmarks/pooling_product.py
         "kmeans": ["scikit-learn"],

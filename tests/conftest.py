@@ -68,17 +68,17 @@ Run = Callable[..., Ran]
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Tests against published numbers must not be missed quietly."""
-    skipped = [
-        each for each in terminalreporter.getreports("skipped") if "no golden files" in str(each.longrepr)
-    ]
-    if skipped:
-        terminalreporter.write_line(
-            f"WARNING: {len(skipped)} golden tests were SKIPPED: shared/golden is absent, so nothing was compared with "
-            "the numbers of the paper's code, fairseq and Hugging Face.",
-            red=True,
-            bold=True,
-        )
+    """Tests against published numbers, and those in a browser, must not be missed quietly."""
+    for reason, lost in (
+        ("no golden files", "shared/golden is absent, so nothing was compared with the numbers of the paper's code, "
+         "fairseq and Hugging Face"),
+        ("no browser", "chromium or playwright is absent, so nobody has opened the page of vqpool report"),
+    ):  # fmt: skip
+        reports = terminalreporter.getreports("skipped")
+        skipped = [each for each in reports if reason in str(each.longrepr)]
+        if skipped:
+            line = f"WARNING: {len(skipped)} tests were SKIPPED: {lost}."
+            terminalreporter.write_line(line, red=True, bold=True)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "s3prl_vqpool"
 FLOORS = (
     {"__main__"},
     {"cli"},
-    {"report", "tables"},
+    {"report"},
+    {"tables"},
     {"trainer"},
     {"store"},
     {"runner"},

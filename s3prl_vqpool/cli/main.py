@@ -28,6 +28,7 @@ VERBS = {
     "kmeans import": "take over a k-means model that others published",
     "codes": "print or write the codes of audio files",
     "benchmark": "compute a table of the paper from stores",
+    "report": "write a page with tables, figures and utterances to hear",
     "submit": "check test predictions and zip them for the SUPERB leaderboard",
 }
 EXAMPLE = "vqpool doctor --ks speech_commands_v0.01 speech_commands_test_set_v0.01"

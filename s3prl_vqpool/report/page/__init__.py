@@ -1,0 +1,5 @@
+"""A page that opens offline: tables, figures, and utterances to look at and to hear."""
+
+from .document import write
+
+__all__ = ["write"]
