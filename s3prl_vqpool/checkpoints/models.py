@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..errors import InputError
 from .fairseq import Converted
+from .sizes import not_larger
 from .unpickler import Name, refused
-
-#: A float32 model has twice the bytes of a float16 checkpoint. A model of more than this many times has a wrong config.
-_TIMES = 4
-_FREE_BYTES = 2**26
 
 
 def build(
@@ -34,7 +29,7 @@ def build(
     weights = checkpoint.model_weight
     stored = sum(weight.numel() * weight.element_size() for weight in weights.values())
     try:
-        with _Allocations(_TIMES * stored + _FREE_BYTES, 100 * (len(weights) + 10)):
+        with not_larger(stored, len(weights)):
             built = model(_fields(config, checkpoint.model_cfg))
         built.load_state_dict(weights)
         return built, _fields(task, checkpoint.task_cfg)
@@ -63,19 +58,3 @@ def _fields(kind: type, values: dict[str, Any]) -> Any:
         if isinstance(values[name], Name):
             raise refused(values[name])
     return kind(**{name: values[name] for name in values if name in known})
-
-
-class _Allocations(TorchDispatchMode):
-    """Refuses to allocate more than a limit of bytes, or to take more steps: a file's config is not trusted."""
-
-    def __init__(self, most_bytes: int, most_steps: int) -> None:
-        super().__init__()
-        self.bytes, self.steps = most_bytes, most_steps
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.steps -= 1
-        if args and isinstance(args[0], (list, tuple)) and all(isinstance(length, int) for length in args[0]):
-            self.bytes -= 4 * math.prod(args[0])  # torch.empty and similar functions
-        if self.bytes < 0 or self.steps < 0:
-            raise ValueError("the config describes a far larger model than the weights")
-        return func(*args, **(kwargs or {}))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from .. import checkpoints
-from ..checkpoints import fairseq
+from ..checkpoints import fairseq, sizes
 from ..checkpoints.weights import require_finite
 from ..errors import InputError, unknown_name
 from .entries import check_given
+
+#: Steps of torch for each tensor of a checkpoint, while its model is made and run on a second of audio.
+_STEPS = 1000
 
 
 def plain_upstream(name: str, checkpoint: str | None = None, refresh: bool = False) -> Any:
@@ -24,15 +28,17 @@ def plain_upstream(name: str, checkpoint: str | None = None, refresh: bool = Fal
     if name not in known:
         raise unknown_name("upstream of S3PRL", name, known, full_list=False)
     check_given(known[name], ckpt=checkpoint, refresh=refresh)
+    stored = checkpoint
     if checkpoint is not None and "://" not in checkpoint and Path(checkpoint).is_file():
         fairseq.check(checkpoint)
     elif checkpoint is not None and ":" in checkpoint:
         local = f"{name.removesuffix('_url')}_local"
-        checkpoints.fetch(checkpoint, refresh, local, fairseq.check)
+        stored = str(checkpoints.fetch(checkpoint, refresh, local, fairseq.check))
         refresh = False  # S3PRL takes the copy that was checked
     given = "" if checkpoint is None else f" of {checkpoint}"
     try:
-        upstream = known[name](refresh=refresh, **({} if checkpoint is None else {"ckpt": checkpoint}))
+        with _not_larger(name, stored):
+            upstream = known[name](refresh=refresh, **({} if checkpoint is None else {"ckpt": checkpoint}))
     except InputError:
         raise
     except (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError, RuntimeError,
@@ -41,6 +47,15 @@ def plain_upstream(name: str, checkpoint: str | None = None, refresh: bool = Fal
         raise InputError(f"S3PRL's upstream {name}{given} cannot be loaded ({reason}).") from error
     require_finite(dict(upstream.named_parameters()), f"S3PRL's upstream {name}{given}")
     return upstream
+
+
+def _not_larger(name: str, stored: str | None) -> AbstractContextManager[None]:
+    """The limit for a model of the checkpoint ``stored``; S3PRL's experts also run once while they are made."""
+    if stored is not None and name.startswith("hf_"):
+        return sizes.not_larger(*sizes.of_hugging_face(stored), steps=_STEPS)
+    if stored is not None and Path(stored).is_file():
+        return sizes.not_larger(*sizes.of_file(stored), steps=_STEPS)
+    return nullcontext()
 
 
 def on_hub() -> dict[str, Callable[..., Any]]:

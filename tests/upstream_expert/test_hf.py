@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -338,6 +339,21 @@ def test_damaged_config_is_one_line_or_no_damage(make: Make, tmp_path: Path, key
         hub.hf_wav2vec2_vq_custom(ckpt=str(path)).eval()(waves(8000))
     except InputError:
         assert refusal_of(path).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize(("key", "size"), [
+    ("hidden_size", 10**6), ("num_hidden_layers", 10**5), ("conv_dim", [32] * 6 + [10**6]),
+    ("num_codevectors_per_group", 10**9),
+], ids=str)  # fmt: skip
+def test_config_of_a_far_larger_model_is_refused_before_it_is_built(
+    make: Make, tmp_path: Path, key: str, size: Any
+) -> None:
+    path = shutil.copytree(make("large"), tmp_path / "absurd")
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, key: size}))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert "the config describes a far larger model than the weights" in refusal_of(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
 
 
 def test_pointer_of_git_lfs_is_called_so(make: Make, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from s3prl_vqpool.checkpoints import sizes
 from s3prl_vqpool.checkpoints.weights import require_finite
 from s3prl_vqpool.codes import pieces
 from s3prl_vqpool.codes.padding import convolved_apart
@@ -146,7 +147,7 @@ def _load(ckpt: str) -> tuple[nn.Module, nn.Module]:
                 "vqpool kmeans and use -u kmeans_vq, or use S3PRL's own upstream."
             )
         family, attribute = MODELS[kind]
-        with _no_bars_in_logs():
+        with _no_bars_in_logs(), sizes.not_larger(*sizes.of_hugging_face(ckpt)):
             model, report = family.from_pretrained(
                 ckpt, weights_only=True, output_loading_info=True, **{_DTYPE: torch.float32}
             )
