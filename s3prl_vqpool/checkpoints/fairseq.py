@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..files import read_tensors, whole, write_tensors, write_text
+from ..files import parse_json, read_tensors, whole, write_tensors, write_text
 from . import torch_files
 from .unpickler import MODEL, Malformed, Name, Record, named_in, plain, refused
 from .weights import require_finite
@@ -257,9 +257,9 @@ def _load_safetensors(path: Path) -> tuple[Any, Any, Any]:
     described = path.with_suffix(".json")
     weights, _ = read_tensors(path, "weights as vqpool convert writes it")
     try:
-        configs = json.loads(described.read_text())
+        configs = parse_json(described.read_text("utf-8"), described.name, "")
         return configs["task_cfg"], configs["model_cfg"], weights
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         problem = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
         raise InputError(
             f"{path}: not a checkpoint that vqpool convert wrote, with {described.name} beside it ({problem})."

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from s3prl_vqpool.errors import InputError
-from s3prl_vqpool.files import read_tensors, write_tensors
+from s3prl_vqpool.files import parse_json, read_tensors, write_tensors
 
 
 def write_statistics(
@@ -55,6 +55,6 @@ def read_identity(path: str | Path) -> tuple[str, dict[str, object]]:
 
 def _identity(path: str | Path, metadata: Mapping[str, str]) -> dict[str, object]:
     try:
-        return dict(json.loads(metadata["identity"]))
-    except (KeyError, TypeError, ValueError):
+        return dict(parse_json(metadata["identity"], str(path), ""))
+    except (KeyError, TypeError, ValueError):  # InputError among them
         raise InputError(f"{path}: does not say what its statistics were made from.") from None

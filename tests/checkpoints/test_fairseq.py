@@ -268,6 +268,10 @@ def test_conversion_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: 
         lambda path: path.with_suffix(".json").unlink(),
         lambda path: path.with_suffix(".json").write_text("{"),
         lambda path: path.with_suffix(".json").write_text("[1]"),
+        lambda path: path.with_suffix(".json").write_text("[" * 100_000),
+        lambda path: path.with_suffix(".json").write_text(
+            f'{{"task_cfg": {{}}, "model_cfg": {{"a": {10**30}}}}}'
+        ),
         lambda path: path.with_suffix(".json").write_text(json.dumps({"task_cfg": {}, "model_cfg": 3})),
         lambda path: path.write_bytes(path.read_bytes()[:5000]),
         lambda path: path.write_bytes(b""),

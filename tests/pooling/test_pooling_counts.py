@@ -12,7 +12,7 @@ import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pooling_cases import SIZES, padded, random_batch, training_counts, utterances
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from s3prl_vqpool.errors import InputError
 from s3prl_vqpool.pooling import Counts, counts, weights
@@ -144,6 +144,11 @@ def no_identity(path):
     save_file(tensors, path, {"kind": "counts"})
 
 
+def deep_identity(path):
+    no_identity(path)
+    save_file(load_file(path), path, {"kind": "counts", "identity": "[" * 100_000})
+
+
 def wrong_codes(path):
     Counts(torch.tensor([[9, 9]]), torch.tensor([1]), SIZES).save(path, IDENTITY)
 
@@ -162,6 +167,7 @@ def wrong_shape(path):
         (truncated, ": not a file of statistics ("),
         (other_kind, ": expected a file of counts, but it is of Whitening."),
         (no_identity, ": does not say what its statistics were made from."),
+        (deep_identity, ": does not say what its statistics were made from."),
         (wrong_codes, ": counts of codes that do not fit codebooks of [5, 7]."),
         (wrong_shape, ": counts of codes that do not fit codebooks of [5, 7]."),
     ],
