@@ -15,6 +15,7 @@ from s3prl import hub
 from s3prl.downstream.vqpool_ic.expert import DownstreamExpert
 from s3prl.upstream.interfaces import Featurizer
 from tiny import LARGE, converted_checkpoint
+from torch.nn import functional
 from torch.testing import assert_close
 
 from s3prl_vqpool import pooling
@@ -244,6 +245,31 @@ def test_pass_leaves_random_state_and_modes_alone(
     assert torch.equal(torch.get_rng_state(), state)
     assert not torch.equal(before, after_construction)  # a head's initial weights are drawn from it
     assert upstream.training
+
+
+@pytest.mark.parametrize("name", ["VQ-BP", "Whitening", "VQ-BP|standardise"])
+def test_dropout_of_the_upstream_changes_no_statistics(
+    datarc: dict[str, Any], featurizer: Featurizer, tmp_path: Path, name: str
+) -> None:
+    """The upstream is in train() when a pass begins; here its hidden states have dropout, so its codes do, too."""
+    upstream = hub.mfcc_vq()
+    inner = upstream.upstream
+    drop = lambda module, args, found: {  # noqa: E731
+        "hidden_states": [
+            functional.dropout(states, 0.5, module.training) for states in found["hidden_states"]
+        ]
+    }
+    inner.register_forward_hook(drop)
+    found = []
+    for mode in (True, False):
+        one = expert(datarc, tmp_path / str(mode), name)
+        one.prepare(upstream.train(mode), featurizer)
+        found.append(one.model.pooling.state_dict())
+    assert found[0].keys() == found[1].keys()
+    assert all(torch.equal(found[0][key], found[1][key]) for key in found[0])
+    wavs = audio_of_the_training_set(one)[:1]
+    with torch.no_grad():
+        assert not torch.equal(upstream.train()(wavs)["codes"], upstream.eval()(wavs)["codes"])
 
 
 def test_plain_upstream_has_no_statistics(
