@@ -6,11 +6,13 @@ import argparse
 from contextlib import suppress
 from typing import Any
 
+import torch
 from s3prl.downstream import runner as s3prl_runner
 from s3prl.utility.helper import is_leader_process
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..corpora.audio import SAMPLE_RATE
 from ..errors import InputError, unknown_name
 from .config import runner_section, with_numbers
 from .expert import UtteranceExpert
@@ -28,14 +30,19 @@ class Runner(s3prl_runner.Runner):
     without DistributedDataParallel, so that it does not wait for the others.
 
     Raises:
-        InputError: a value in the config's runner or optimizer section that S3PRL cannot use, a layer (`-l`)
-            that the upstream does not have, or a checkpoint (`-i`, `-e`) of other modules.
+        InputError: a value in the config's runner or optimizer section that S3PRL cannot use, an option that it would
+            drop or only warn of (`-s`, `-l`, `-f`), or a checkpoint (`-i`, `-e`) of other modules.
     """
 
     def __init__(self, args: argparse.Namespace, config: dict[str, Any]) -> None:
         config = with_numbers(config)
         if args.mode == "train":
             runner_section(config)
+            if config["runner"].get("fp16") and torch.device(args.device).type != "cuda":
+                raise InputError(
+                    f"config.runner.fp16: S3PRL's half precision needs CUDA, and here is --device {args.device}: give "
+                    "-o config.runner.fp16=False."
+                )
         super().__init__(args, config)
 
     def train(self) -> None:
@@ -71,6 +78,13 @@ class Runner(s3prl_runner.Runner):
                 "upstream, -s, -l, downstream and modelrc that it was trained with."
             ) from error
 
+    def _get_upstream(self) -> Any:
+        entry = super()._get_upstream()
+        trainable = self.args.mode == "train" and self.args.upstream_trainable
+        if trainable and not any(weight.requires_grad for weight in entry.model.parameters()):
+            raise InputError(f"-f: {self.args.upstream} has no weights to fine-tune; leave -f out.")
+        return entry
+
     def _get_featurizer(self) -> Any:
         """S3PRL's Featurizer; what it would only warn of, or drop, is refused."""
         args = self.args
@@ -82,11 +96,20 @@ class Runner(s3prl_runner.Runner):
         featurizer = _bare(entry.model)
         if featurizer.feature_selection != selection:
             raise InputError(f"-s {selection}: {args.upstream} gives no such features; leave -s out.")
+        if args.mode == "train" and layer is not None and not self._has_layers(selection):
+            raise InputError(f"-l {layer}: {args.upstream} gives {selection} of one layer; leave -l out.")
         if args.upstream_feature_normalize and not hasattr(featurizer, "weights"):
             raise InputError(
                 "--upstream_feature_normalize: S3PRL normalises only where it sums several layers, and here is one."
             )
         return entry
+
+    @torch.no_grad()
+    def _has_layers(self, selection: str) -> bool:
+        """Whether the features that `-s` selects are of several layers, so that S3PRL's Featurizer obeys `-l`."""
+        upstream = _bare(self.upstream.model)
+        found = upstream([torch.zeros(SAMPLE_RATE, device=self.args.device)])[selection]
+        return isinstance(found, (list, tuple, dict)) and len(found) > 1
 
     def _get_downstream(self) -> Any:
         entry = super()._get_downstream()

@@ -10,6 +10,7 @@ import s3prl_vqpool  # noqa: F401 (S3PRL's own modules import after it on every 
 
 # isort: split
 import pytest
+from mistakes import START
 
 from s3prl_vqpool.errors import InputError
 from s3prl_vqpool.runner import command_line, config
@@ -94,6 +95,8 @@ def test_an_option_that_a_resumed_run_would_replace_is_refused(tmp_path: Path) -
             ("--upstream_feature_normalize",),
             "--upstream_feature_normalize: S3PRL normalises only where it sums",
         ),
+        (("-l", "0"), "-l 0: mfcc_vq gives hidden_states of one layer; leave -l out."),
+        (("-f",), "-f: mfcc_vq has no weights to fine-tune; leave -f out."),
     ],
 )
 def test_what_s3prls_featurizer_would_drop_is_refused(
@@ -103,6 +106,15 @@ def test_what_s3prls_featurizer_would_drop_is_refused(
     ran = run("-m", "train", "-p", tmp_path / "exp", "-u", "mfcc_vq", "-d", "vqpool_ic", *more, *given)
     assert ran.error.startswith(message)
     assert not (tmp_path / "exp").exists()
+
+
+def test_half_precision_on_the_cpu_is_refused(refused: Any, er: Any) -> None:
+    """torch only warned, and trained in float32."""
+    given = er("config.runner.fp16=True")
+    message = (
+        "config.runner.fp16: S3PRL's half precision needs CUDA, and here is --device cpu: give -o config."
+    )
+    assert refused(*START, "--device", "cpu", *given).startswith(message)
 
 
 def test_workers_are_the_cores_of_this_process_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
