@@ -157,6 +157,12 @@ def _unwrapped(task: Any, model: Any, weights: Any) -> tuple[Any, Any, Any]:
 
 
 def _checked(path: Path, task: Any, model: Any, weights: Any) -> Converted:
+    state_dict(path, weights)
+    return Converted(_config(path, task), _config(path, model), weights)
+
+
+def state_dict(path: Path, weights: Any) -> dict[str, Tensor]:
+    """``weights`` of the file ``path``; InputError where they are no dict of tensors, or not finite."""
     _require_plain(path, weights)
     if not (isinstance(weights, dict) and all(isinstance(name, str) for name in weights)):
         raise InputError(f"{path}: its weights are not a dict of tensors.")
@@ -165,7 +171,7 @@ def _checked(path: Path, task: Any, model: Any, weights: Any) -> Converted:
     if not all(isinstance(weight, Tensor) for weight in weights.values()):
         raise InputError(f"{path}: its weights are not a dict of tensors.")
     require_finite(weights, str(path))
-    return Converted(_config(path, task), _config(path, model), weights)
+    return weights
 
 
 def _require_plain(path: Path, value: Any) -> None:

@@ -1,13 +1,14 @@
-"""S3PRL's copies of fairseq's models, built from a checkpoint in memory instead of a file that S3PRL unpickles."""
+"""S3PRL's models, built from a checkpoint in memory instead of a file that S3PRL unpickles."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import FunctionType
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import InputError
 from .fairseq import Converted
@@ -26,25 +27,33 @@ def build(
         InputError: config and weights do not fit, the config describes a far larger model than the weights, or a
             field of it is an object of a class.
     """
-    weights = checkpoint.model_weight
+    with untrusted(path, checkpoint.model_weight, model.__name__):
+        built = model(_fields(config, checkpoint.model_cfg))
+        built.load_state_dict(checkpoint.model_weight)
+        return built, _fields(task, checkpoint.task_cfg)
+
+
+@contextmanager
+def untrusted(path: str, weights: Mapping[str, Tensor], kind: str) -> Iterator[None]:
+    """Inside this context a model called ``kind`` is built from the config and the ``weights`` of the file ``path``.
+
+    Raises:
+        InputError: it fails, or the config describes a far larger model than the weights.
+    """
     stored = sum(weight.numel() * weight.element_size() for weight in weights.values())
     try:
         with not_larger(stored, len(weights)):
-            built = model(_fields(config, checkpoint.model_cfg))
-        built.load_state_dict(weights)
-        return built, _fields(task, checkpoint.task_cfg)
+            yield
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
     except Exception as error:  # S3PRL's models raise many kinds of errors for impossible configs
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"{path}: its config and its weights do not make a {model.__name__} ({reason})."
-        ) from error
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:200]
+        raise InputError(f"{path}: its config and its weights make no {kind} ({reason}).") from error
 
 
-def from_memory(constructor: FunctionType, checkpoint: Callable[[str], tuple[nn.Module, Any]]) -> Callable:
-    """An S3PRL expert's ``__init__`` whose `load_converted_model` is ``checkpoint``; S3PRL's own stays as it is."""
-    seen = {**constructor.__globals__, "load_converted_model": checkpoint}
+def from_memory(constructor: FunctionType, **names: Any) -> Callable:
+    """An S3PRL expert's ``__init__`` that sees ``names`` in place of its module's; S3PRL's own stays as it is."""
+    seen = {**constructor.__globals__, **names}
     copy = FunctionType(
         constructor.__code__, seen, constructor.__name__, constructor.__defaults__, constructor.__closure__
     )

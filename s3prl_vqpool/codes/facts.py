@@ -38,6 +38,18 @@ _BASE = _wav2vec2("95 M", "wav2vec_small.pt")
 _WAV2VEC2_FILE = Facts(frame="20 ms", origin="-k: fairseq's, S3PRL's or vqpool convert's file")
 _FITTED = Facts(origin="-g: codebook.yaml of vqpool kmeans")
 
+_APC_SERIES = "huggingface.co/leo19941227/apc_series"
+#: Parameters: SUPERB (arXiv 2105.01051), table 1.
+_VQ_APC = Facts("4.63 M", "10 ms", origin=f"{_APC_SERIES}: vq_apc_360hr.ckpt")
+_NPC = Facts("19.38 M", "10 ms", origin=f"{_APC_SERIES}: npc_360hr.ckpt")
+_DISCRETE_BERT = Facts(
+    "-",
+    "10 ms",
+    "2 x (320 + 2)",
+    _FAIRSEQ,
+    f"{_CONVERTED}: vq_wav2vec_kmeans_roberta.pt, vq-wav2vec_kmeans.pt",
+)
+
 #: Parameters and codebooks: arXiv 2006.11477 (wav2vec 2.0), 2006.13979 (XLSR-53), 2111.09296 (XLS-R), 1910.05453.
 FACTS: dict[str, Facts] = {
     "wav2vec2_vq": _BASE,
@@ -55,6 +67,19 @@ FACTS: dict[str, Facts] = {
     "vq_wav2vec_vq": Facts("-", "10 ms", "2 x 320", _FAIRSEQ, f"{_CONVERTED}: vq-wav2vec.pt"),
     "vq_wav2vec_kmeans_vq": Facts("-", "10 ms", "2 x 320", _FAIRSEQ, f"{_CONVERTED}: vq-wav2vec_kmeans.pt"),
     "vq_wav2vec_vq_custom": Facts(frame="10 ms", origin="-k: fairseq's, S3PRL's or vqpool convert's file"),
+    "vq_apc_vq": _VQ_APC,
+    "vq_apc_360hr_vq": _VQ_APC,
+    "vq_apc_960hr_vq": Facts("4.63 M", "10 ms", origin=f"{_APC_SERIES}: vq_apc_960hr.ckpt"),
+    "vq_apc_vq_custom": Facts(frame="10 ms", origin="-k: file of S3PRL's vq_apc"),
+    "npc_vq": _NPC,
+    "npc_360hr_vq": _NPC,
+    "npc_960hr_vq": Facts("19.38 M", "10 ms", origin=f"{_APC_SERIES}: npc_960hr.ckpt"),
+    "npc_vq_custom": Facts(frame="10 ms", origin="-k: file of S3PRL's npc"),
+    "vq_wav2vec_kmeans_roberta_vq": _DISCRETE_BERT,
+    "discretebert_vq": _DISCRETE_BERT,
+    "vq_wav2vec_kmeans_roberta_vq_custom": Facts(
+        frame="10 ms", origin="-k: folder of S3PRL's converted BERT and vq-wav2vec"
+    ),
     "wav2vec2_vq_tiny": Facts(
         "2.7 M", "20 ms", "2 x 200", _SHIPPED, "this package, trained on CC BY 4.0 and Apache-2.0 speech"
     ),

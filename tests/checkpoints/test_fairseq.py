@@ -198,7 +198,7 @@ def test_config_that_does_not_fit_the_weights_is_one_line(tmp_path: Path, change
     state = torch.load(path, weights_only=True)
     state["model_cfg"].update(changes)
     torch.save(state, path)
-    with pytest.raises(InputError, match="config and its weights do not make a Wav2Vec2Model") as refusal:
+    with pytest.raises(InputError, match="config and its weights make no Wav2Vec2Model") as refusal:
         hub.wav2vec2_vq_custom(ckpt=str(path))
     assert len(str(refusal.value).splitlines()) == 1
 

@@ -6,6 +6,9 @@ import s3prl_vqpool  # noqa: F401 (S3PRL's own modules import after it on every 
 
 # isort: split
 import pytest
+from s3prl.upstream.npc import hubconf as npc
+from s3prl.upstream.roberta import hubconf as roberta
+from s3prl.upstream.vq_apc import hubconf as vq_apc
 from s3prl.upstream.vq_wav2vec import hubconf as vq_wav2vec
 from s3prl.upstream.wav2vec2 import hubconf as wav2vec2
 from tiny import LARGE, converted_checkpoint
@@ -50,8 +53,10 @@ def test_frame_of_wav2vec2_is_the_upstreams(tmp_path: Path) -> None:
 
 
 def test_files_are_those_that_s3prls_hubconf_names() -> None:
-    source = Path(wav2vec2.__file__).read_text() + Path(vq_wav2vec.__file__).read_text()
-    named = [facts.origin.split(": ")[1] for facts in FACTS.values() if "converted_ckpts" in facts.origin]
-    assert len(named) == 10
-    for file in named:
-        assert f"converted_ckpts/resolve/main/{file}" in source
+    source = "".join(Path(each.__file__).read_text() for each in (wav2vec2, vq_wav2vec, roberta, vq_apc, npc))
+    for place, least in (("s3prl/converted_ckpts", 10), ("leo19941227/apc_series", 4)):
+        named = [facts.origin.split(": ")[1] for facts in FACTS.values() if place in facts.origin]
+        files = {file for each in named for file in each.split(", ")}
+        assert len(files) == least
+        for file in files:
+            assert f"{place}/resolve/main/{file}" in source

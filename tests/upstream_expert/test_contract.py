@@ -11,7 +11,9 @@ import golden
 import pytest
 import torch
 from s3prl import hub
-from test_hf import KINDS, SMALL
+from test_apc import apc_checkpoint, npc_checkpoint
+from test_discrete_bert import bert_checkpoints, plain_bert
+from test_hf import KINDS, SMALL, s3prls
 from test_vq_wav2vec import checkpoint as vq_wav2vec
 from tiny import BASE, LARGE, converted_checkpoint, waves
 from transformers import Wav2Vec2FeatureExtractor
@@ -20,7 +22,7 @@ from s3prl_vqpool import codes
 from s3prl_vqpool.checkpoints import fairseq
 from s3prl_vqpool.codes.codebook import Codebook
 from s3prl_vqpool.codes.kmeans import KMeansCodebooks
-from s3prl_vqpool.codes.upstream import best_entries, check_finite
+from s3prl_vqpool.codes.upstream import WithCodes, best_entries, check_finite
 from s3prl_vqpool.errors import InputError
 from s3prl_vqpool.runner import plugin
 
@@ -35,18 +37,20 @@ PUBLISHED = {
     ),
     *("xls_r_300m_vq", "xls_r_1b_vq", "xls_r_2b_vq", "vq_wav2vec_vq", "vq_wav2vec_kmeans_vq"),
     *("hubert_vq", "wavlm_vq", "data2vec_vq"),  # shorthands of kmeans_vq
+    *("vq_apc_vq", "vq_apc_360hr_vq", "vq_apc_960hr_vq", "npc_vq", "npc_360hr_vq", "npc_960hr_vq"),
+    *("vq_wav2vec_kmeans_roberta_vq", "discretebert_vq"),
 }
 #: 7600 and 16000 samples are where S3PRL's Featurizer keeps a frame more than there is at 20 ms.
 LENGTHS = (7600, 16000, 1000, 12345)
 
 
-def hugging_face(folder: Path) -> str:
-    family, config, options = KINDS["base"]
+def hugging_face(folder: Path, kind: str) -> Path:
+    family, config, options = KINDS[kind]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         family(config(**{**SMALL, **options})).save_pretrained(folder)
     Wav2Vec2FeatureExtractor().save_pretrained(folder)
-    return str(folder)
+    return folder
 
 
 def codebook(folder: Path) -> tuple[str, str]:
@@ -90,10 +94,29 @@ for _kind in ("gumbel", "kmeans"):
         return hub.vq_wav2vec_custom(path), getattr(hub, name)(ckpt=path)
 
 
-@case("hf_wav2vec2_vq_custom", "hf_wav2vec2_vq_custom")
-def hf(name: str, folder: Path) -> Pair:
-    path = hugging_face(folder)
-    return hub.hf_wav2vec2_custom(path), getattr(hub, name)(ckpt=path)
+for _kind in ("base", "unispeech", "unispeech sat", "unispeech sat large"):
+
+    @case(f"hf_wav2vec2_vq_custom {_kind}", "hf_wav2vec2_vq_custom")
+    def hf(name: str, folder: Path, kind: str = _kind) -> Pair:
+        path = hugging_face(folder, kind)
+        return s3prls(path, kind), getattr(hub, name)(ckpt=str(path))
+
+
+@case("vq_apc_vq_custom", "vq_apc_vq_custom")
+def vq_apc(name: str, folder: Path) -> Pair:
+    path = apc_checkpoint(folder / "tiny.ckpt")
+    return hub.apc_local(path), getattr(hub, name)(ckpt=path)
+
+
+@case("npc_vq_custom", "npc_vq_custom")
+def npc(name: str, folder: Path) -> Pair:
+    path = npc_checkpoint(folder / "tiny.ckpt")
+    return hub.npc_local(path), getattr(hub, name)(ckpt=path)
+
+
+@case("vq_wav2vec_kmeans_roberta_vq_custom", "vq_wav2vec_kmeans_roberta_vq_custom")
+def discrete_bert(name: str, folder: Path) -> Pair:
+    return plain_bert(bert_checkpoints(folder)), getattr(hub, name)(ckpt=str(folder))
 
 
 @case("kmeans_vq", "kmeans_vq")
@@ -230,7 +253,8 @@ def test_audio_that_is_not_finite_gives_no_codes(pair: Pair, bad: float) -> None
 
 def test_hidden_states_that_are_not_finite_give_no_codes(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     _, ours = pair
-    behind = type(ours).__mro__[2]
+    parents = type(ours).__mro__
+    behind = parents[parents.index(WithCodes) + 1]
 
     def damaged(self: Any, wavs: list[torch.Tensor], **options: Any) -> dict[str, Any]:
         result = call(self, wavs, **options)

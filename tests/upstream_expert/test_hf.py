@@ -21,6 +21,12 @@ from tiny import waves
 from transformers import (
     HubertConfig,
     HubertModel,
+    UniSpeechConfig,
+    UniSpeechForPreTraining,
+    UniSpeechModel,
+    UniSpeechSatConfig,
+    UniSpeechSatForPreTraining,
+    UniSpeechSatModel,
     Wav2Vec2Config,
     Wav2Vec2ConformerConfig,
     Wav2Vec2ConformerForPreTraining,
@@ -56,6 +62,18 @@ KINDS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True},
     ),
     "conformer": (Wav2Vec2ConformerForPreTraining, Wav2Vec2ConformerConfig, {"feat_extract_norm": "layer"}),
+    "unispeech": (UniSpeechForPreTraining, UniSpeechConfig, {}),
+    "unispeech large": (
+        UniSpeechForPreTraining,
+        UniSpeechConfig,
+        {"feat_extract_norm": "layer", "do_stable_layer_norm": True},
+    ),
+    "unispeech sat": (UniSpeechSatForPreTraining, UniSpeechSatConfig, {"utterance_contrastive_layer": 2}),
+    "unispeech sat large": (
+        UniSpeechSatForPreTraining,
+        UniSpeechSatConfig,
+        {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "num_hidden_layers": 7},
+    ),
     "three codebooks": (
         Wav2Vec2ForPreTraining,
         Wav2Vec2Config,
@@ -63,6 +81,12 @@ KINDS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     ),
 }
 
+#: What S3PRL's expert would have to load in place of a Wav2Vec2Model.
+BODIES: dict[Any, Any] = {
+    Wav2Vec2ConformerForPreTraining: Wav2Vec2ConformerModel,
+    UniSpeechForPreTraining: UniSpeechModel,
+    UniSpeechSatForPreTraining: UniSpeechSatModel,
+}
 Make = Callable[..., Path]
 
 
@@ -93,6 +117,8 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
                 torch.manual_seed(0)
                 model = family(config(**{**SMALL, **options}))
                 torch.nn.init.normal_(model.quantizer.weight_proj.weight)
+                if hasattr(model, "layer_norm_for_extract"):
+                    torch.nn.init.normal_(model.layer_norm_for_extract.weight)
             model.save_pretrained(path)
             Wav2Vec2FeatureExtractor(do_normalize=normalize).save_pretrained(path)
             made[kind, normalize] = path
@@ -128,13 +154,14 @@ def test_hidden_states_and_codes_equal_hugging_faces(name: str) -> None:
 
 
 def s3prls(path: Path, kind: str) -> Any:
-    """S3PRL's expert; it loads a Conformer into a Wav2Vec2Model, that is, random weights: so not that one."""
-    if kind != "conformer":
+    """S3PRL's expert; it loads other models into a Wav2Vec2Model, that is, random weights: so not those."""
+    body = BODIES.get(KINDS[kind][0])
+    if body is None:
         return hub.hf_wav2vec2_custom(ckpt=str(path)).eval()
     plain = S3prlsExpert.__new__(S3prlsExpert)
     torch.nn.Module.__init__(plain)
     plain.extracter = Wav2Vec2FeatureExtractor.from_pretrained(path)
-    plain.model = Wav2Vec2ConformerModel.from_pretrained(path)
+    plain.model = body.from_pretrained(path)
     return plain.eval()
 
 
@@ -151,6 +178,13 @@ def quantizers_codes(path: Path, kind: str, plain: Any, wavs: list[torch.Tensor]
     )
     body = getattr(model, model.base_model_prefix)
     features = body(**inputs).extract_features
+    if kind.startswith("unispeech sat"):
+        layer = 6 if kind.endswith("large") else 2
+        caught: list[torch.Tensor] = []
+        body.encoder.layers[layer - 1].register_forward_hook(lambda *given: caught.append(given[-1]))
+        body(**inputs)
+        features = caught[0][0] if isinstance(caught[0], tuple) else caught[0]
+        features = model.layer_norm_for_extract(features) if kind.endswith("large") else features
     vectors, _ = model.quantizer(features)  # [B, T, G * D]
     count, size = model.quantizer.num_groups, model.quantizer.num_vars
     entries = model.quantizer.codevectors.view(count, size, -1)
@@ -201,7 +235,9 @@ def test_store_gives_an_utterance_the_numbers_that_it_has_alone(
         torch.testing.assert_close(one["vectors.VQ-LP"], expected, rtol=0, atol=1e-5)
     with torch.no_grad():
         padded = ours(wavs)["codes"][-2, : len(found[-2]["codes"])]
-    assert torch.equal(padded, found[-2]["codes"]) == (kind != "base")  # the runner's hear padding there
+    assert torch.equal(padded, found[-2]["codes"]) == (
+        kind not in ("base", "unispeech", "unispeech sat")
+    )  # the runner's hear padding there
 
 
 def test_codes_in_training_have_no_gumbel_noise(make: Make) -> None:
@@ -249,7 +285,10 @@ def test_checkpoint_without_quantizer_is_refused_with_a_hint(tmp_path: Path) -> 
 
 def test_other_architectures_are_refused_with_a_hint(tmp_path: Path) -> None:
     HubertModel(HubertConfig(**{key: SMALL[key] for key in list(SMALL)[:7]})).save_pretrained(tmp_path)
-    assert "is a hubert, but only wav2vec2 and wav2vec2-conformer have a quantizer" in refusal_of(tmp_path)
+    assert (
+        "is a hubert, but only wav2vec2, wav2vec2-conformer, unispeech, unispeech-sat have a quantizer"
+        in refusal_of(tmp_path)
+    )
 
 
 def test_folder_that_names_code_of_its_own_is_not_believed(make: Make, tmp_path: Path) -> None:

@@ -14,6 +14,10 @@ from s3prl.upstream.hf_wav2vec2.expert import UpstreamExpert as _HfWav2Vec2
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
+    UniSpeechForPreTraining,
+    UniSpeechModel,
+    UniSpeechSatForPreTraining,
+    UniSpeechSatModel,
     Wav2Vec2ConformerForPreTraining,
     Wav2Vec2FeatureExtractor,
     Wav2Vec2ForPreTraining,
@@ -34,7 +38,11 @@ from s3prl_vqpool.files import disguised
 MODELS: dict[str, tuple[Any, str]] = {
     "wav2vec2": (Wav2Vec2ForPreTraining, "wav2vec2"),
     "wav2vec2-conformer": (Wav2Vec2ConformerForPreTraining, "wav2vec2_conformer"),
+    "unispeech": (UniSpeechForPreTraining, "unispeech"),
+    "unispeech-sat": (UniSpeechSatForPreTraining, "unispeech_sat"),
 }
+#: Those whose encoder masks padding; padding changes the output of Conformer's convolutions.
+_MASKED = (Wav2Vec2Model, UniSpeechModel, UniSpeechSatModel)
 _PREPROCESSOR = "preprocessor_config.json"
 #: transformers 5 loads what the config says, float16 too, where 4 loaded float32.
 _DTYPE = "torch_dtype" if transformers.__version__ < "5" else "dtype"
@@ -45,8 +53,13 @@ class UpstreamExpert(WithCodes, _HfWav2Vec2):
 
     The code of frame t in codebook g is the argmax over ``quantizer.weight_proj(z_t)``, with z the layer-normed
     CNN output of the very forward pass that gave the hidden states, without Gumbel noise (arXiv 2304.03940,
-    section 3). The waveform is normalised as the checkpoint's preprocessor_config.json says; S3PRL's expert
-    takes that of facebook/wav2vec2-base where there is none, and so does this one, without the network.
+    section 3). It may also be a Conformer or a UniSpeech, whose quantizers are the same; S3PRL's expert gives these
+    random weights. UniSpeech-SAT quantizes what its sixth layer gives (utterance_contrastive_layer in Microsoft's
+    UniSpeech-SAT/fairseq/models/unispeech-sat/unispeech_sat.py), through layer_norm_for_extract in models with
+    do_stable_layer_norm; a config.json with utterance_contrastive_layer names another layer.
+
+    The waveform is normalised as the checkpoint's preprocessor_config.json says; S3PRL's expert takes that of
+    facebook/wav2vec2-base where there is none, and so does this one, without the network.
 
     Args:
         ckpt: a name on Hugging Face's hub, or a folder; safetensors are preferred, and no code of it is run.
@@ -59,7 +72,9 @@ class UpstreamExpert(WithCodes, _HfWav2Vec2):
     def __init__(self, ckpt: str, model_config: str | None = None) -> None:
         nn.Module.__init__(self)
         self.extracter = _extractor(ckpt)
-        self.model, self.quantizer = _load(ckpt)
+        whole, attribute = _load(ckpt)
+        self.model, self.quantizer = getattr(whole, attribute), whole.quantizer
+        self.coded_layer, self.norm = _coded_layer(whole, ckpt)
         self.codebook_sizes = (self.quantizer.num_vars,) * self.quantizer.num_groups
         self._latents: Tensor | None = None
         self.model.feature_projection.layer_norm.register_forward_hook(self._keep_latents)
@@ -70,14 +85,12 @@ class UpstreamExpert(WithCodes, _HfWav2Vec2):
         self._latents = output.detach()
 
     def without_padding(self) -> AbstractContextManager[None] | None:
-        if not isinstance(
-            self.model, Wav2Vec2Model
-        ):  # padding changes the output of Conformer's convolutions
+        if not isinstance(self.model, _MASKED):
             return None
         return convolved_apart(self.model, lambda: self.samples)
 
     def quantized_alone(self, wav: Tensor) -> Iterator[Tensor] | None:
-        if not pieces.divisible(self.model.feature_extractor):
+        if self.coded_layer is not None or not pieces.divisible(self.model.feature_extractor):
             return None
         values = self.extracter([wav.cpu().numpy()], return_tensors="pt", sampling_rate=audio.SAMPLE_RATE)
         wave = values["input_values"][0].to(wav.device)
@@ -90,9 +103,12 @@ class UpstreamExpert(WithCodes, _HfWav2Vec2):
     @torch.no_grad()
     def quantize(self, result: dict[str, Any], wavs: Sequence[Tensor]) -> Tensor:
         latents, self._latents = self._latents, None
+        if self.coded_layer is not None:
+            latents = result["hidden_states"][self.coded_layer]
         quantizer = self.quantizer
         with torch.autocast(latents.device.type, enabled=False):
-            logits = quantizer.weight_proj(latents.to(quantizer.weight_proj.weight.dtype))
+            latents = latents.to(quantizer.weight_proj.weight.dtype)
+            logits = quantizer.weight_proj(latents if self.norm is None else self.norm(latents))
         return best_entries(logits, quantizer.num_groups)
 
 
@@ -137,13 +153,26 @@ def _no_bars_in_logs() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _load(ckpt: str) -> tuple[nn.Module, nn.Module]:
-    """The model without its heads, and the quantizer, in float32."""
+def _coded_layer(model: Any, ckpt: str) -> tuple[int | None, nn.Module | None]:
+    """Which hidden state a UniSpeech-SAT quantizes, and what normalises it before; None for other models."""
+    if not isinstance(model, UniSpeechSatForPreTraining):
+        return None, None
+    layer, layers = getattr(model.config, "utterance_contrastive_layer", 6), model.config.num_hidden_layers
+    if type(layer) is not int or not 0 < layer <= layers:
+        raise InputError(
+            f"{ckpt}: its quantizer belongs to layer {layer} of {layers}: write utterance_contrastive_layer, as the "
+            "model was trained with, into its config.json."
+        )
+    return layer, model.layer_norm_for_extract if model.config.do_stable_layer_norm else None
+
+
+def _load(ckpt: str) -> tuple[Any, str]:
+    """The whole model in float32, and the attribute that is the model without its heads."""
     try:
         kind = AutoConfig.from_pretrained(ckpt, trust_remote_code=False).model_type
         if kind not in MODELS:
             raise InputError(
-                f"{ckpt}: is a {kind}, but only {' and '.join(MODELS)} have a quantizer: fit codebooks with "
+                f"{ckpt}: is a {kind}, but only {', '.join(MODELS)} have a quantizer: fit codebooks with "
                 "vqpool kmeans and use -u kmeans_vq, or use S3PRL's own upstream."
             )
         family, attribute = MODELS[kind]
@@ -159,7 +188,7 @@ def _load(ckpt: str) -> tuple[nn.Module, nn.Module]:
     except Exception as error:  # transformers raises all kinds for configs that cannot be
         reason = _disguised(ckpt) or " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise InputError(f"{ckpt}: cannot be loaded as a Hugging Face checkpoint ({reason}).") from error
-    return getattr(model, attribute), model.quantizer
+    return model, attribute
 
 
 def _try(model: nn.Module) -> None:
@@ -172,7 +201,7 @@ def _try(model: nn.Module) -> None:
 
 
 def _check_complete(ckpt: str, attribute: str, missing: list[str]) -> None:
-    if any(name.startswith("quantizer.") for name in missing):
+    if any(name.startswith(("quantizer.", "layer_norm_for_extract.")) for name in missing):
         raise InputError(
             f"{ckpt}: this checkpoint has no quantizer (fine-tuned ones drop it), so there are no codes: use the "
             "pre-trained one, such as facebook/wav2vec2-base, or S3PRL's hf_wav2vec2_custom without codes."

@@ -10,7 +10,7 @@ from s3prl_vqpool.errors import InputError as _InputError
 
 @_hub_entry
 def hf_wav2vec2_vq_custom(ckpt: str | None = None, model_config: str | None = None) -> _Any:
-    """wav2vec 2.0 (also Conformer) with a quantizer, in Hugging Face's format.
+    """wav2vec 2.0, also Conformer, UniSpeech and UniSpeech-SAT, with a quantizer, in Hugging Face's format.
 
     Args:
         ckpt: name on the hub, such as facebook/wav2vec2-base, or a folder (`-k`).

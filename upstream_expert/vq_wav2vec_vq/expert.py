@@ -47,7 +47,7 @@ class UpstreamExpert(WithCodes, _VqWav2Vec):
         # fairseq takes `infonce`, which only its loss uses, from elsewhere in its config
         checkpoint = replace(checkpoint, model_cfg={"infonce": False, **checkpoint.model_cfg})
         model = build(checkpoint, ckpt, Wav2VecModel, Wav2VecConfig, AudioPretrainingConfig)
-        from_memory(_VqWav2Vec.__init__, lambda _: model)(self, ckpt, **kwargs)
+        from_memory(_VqWav2Vec.__init__, load_converted_model=lambda _: model)(self, ckpt, **kwargs)
         quantizer = self.model.vector_quantizer
         self.codebook_sizes = (quantizer.num_vars,) * quantizer.groups
         self._logits: Tensor | None = None

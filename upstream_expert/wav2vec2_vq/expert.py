@@ -40,7 +40,7 @@ class UpstreamExpert(WithCodes, _Wav2Vec2):
         checkpoint = fairseq.load(ckpt)
         _require_quantizer(ckpt, checkpoint)
         model = build(checkpoint, ckpt, Wav2Vec2Model, Wav2Vec2Config, AudioPretrainingConfig)
-        from_memory(_Wav2Vec2.__init__, lambda _: model)(self, ckpt, **kwargs)
+        from_memory(_Wav2Vec2.__init__, load_converted_model=lambda _: model)(self, ckpt, **kwargs)
         quantizer = self.model.quantizer
         self.codebook_sizes = (quantizer.num_vars,) * quantizer.groups
         self._latents: Tensor | None = None

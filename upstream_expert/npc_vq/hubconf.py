@@ -1,0 +1,49 @@
+"""Names of NPC with codes."""
+
+from __future__ import annotations
+
+from s3prl_vqpool.checkpoints.download import fetch as _fetch
+from s3prl_vqpool.codes import hub_entry as _hub_entry
+from s3prl_vqpool.codes.vq_layers import load as _load
+from s3prl_vqpool.errors import InputError as _InputError
+
+from .expert import UpstreamExpert as _UpstreamExpert
+
+# s3prl/upstream/npc/hubconf.py: the same files
+_PUBLISHED = "https://huggingface.co/leo19941227/apc_series/resolve/main"
+
+
+@_hub_entry
+def npc_vq_custom(
+    ckpt: str | None = None, refresh: bool = False, model_config: str | None = None
+) -> _UpstreamExpert:
+    """NPC from a checkpoint file that S3PRL's `npc` loads.
+
+    Args:
+        ckpt: path or URL (`-k`).
+        refresh: download a URL again (`-r`).
+        model_config: file of training counts (`-g`), for selections such as `-s vq_bp`.
+    """
+    if ckpt is None:
+        raise _InputError("This upstream needs a checkpoint: -k PATH or -k URL of an NPC file.")
+    if str(ckpt).startswith(("http://", "https://")):
+        ckpt = str(_fetch(str(ckpt), refresh, "npc_vq_custom", _load))
+    return _UpstreamExpert(str(ckpt), model_config)
+
+
+@_hub_entry
+def npc_vq(refresh: bool = False, model_config: str | None = None) -> _UpstreamExpert:
+    """The default model: NPC (arXiv 2011.00406), LibriSpeech 360 h; a frame every 10 ms."""
+    return npc_360hr_vq(refresh, model_config)
+
+
+@_hub_entry
+def npc_360hr_vq(refresh: bool = False, model_config: str | None = None) -> _UpstreamExpert:
+    """NPC, LibriSpeech 360 h."""
+    return npc_vq_custom(f"{_PUBLISHED}/npc_360hr.ckpt", refresh, model_config)
+
+
+@_hub_entry
+def npc_960hr_vq(refresh: bool = False, model_config: str | None = None) -> _UpstreamExpert:
+    """NPC, LibriSpeech 960 h."""
+    return npc_vq_custom(f"{_PUBLISHED}/npc_960hr.ckpt", refresh, model_config)

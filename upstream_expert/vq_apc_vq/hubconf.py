@@ -1,0 +1,49 @@
+"""Names of VQ-APC with codes."""
+
+from __future__ import annotations
+
+from s3prl_vqpool.checkpoints.download import fetch as _fetch
+from s3prl_vqpool.codes import hub_entry as _hub_entry
+from s3prl_vqpool.codes.vq_layers import load as _load
+from s3prl_vqpool.errors import InputError as _InputError
+
+from .expert import UpstreamExpert as _UpstreamExpert
+
+# s3prl/upstream/vq_apc/hubconf.py: the same files
+_PUBLISHED = "https://huggingface.co/leo19941227/apc_series/resolve/main"
+
+
+@_hub_entry
+def vq_apc_vq_custom(
+    ckpt: str | None = None, refresh: bool = False, model_config: str | None = None
+) -> _UpstreamExpert:
+    """VQ-APC from a checkpoint file that S3PRL's `vq_apc` loads.
+
+    Args:
+        ckpt: path or URL (`-k`).
+        refresh: download a URL again (`-r`).
+        model_config: file of training counts (`-g`), for selections such as `-s vq_bp`.
+    """
+    if ckpt is None:
+        raise _InputError("This upstream needs a checkpoint: -k PATH or -k URL of a VQ-APC file.")
+    if str(ckpt).startswith(("http://", "https://")):
+        ckpt = str(_fetch(str(ckpt), refresh, "vq_apc_vq_custom", _load))
+    return _UpstreamExpert(str(ckpt), model_config)
+
+
+@_hub_entry
+def vq_apc_vq(refresh: bool = False, model_config: str | None = None) -> _UpstreamExpert:
+    """The default model: VQ-APC (arXiv 2005.08392), LibriSpeech 360 h; a frame every 10 ms."""
+    return vq_apc_360hr_vq(refresh, model_config)
+
+
+@_hub_entry
+def vq_apc_360hr_vq(refresh: bool = False, model_config: str | None = None) -> _UpstreamExpert:
+    """VQ-APC, LibriSpeech 360 h."""
+    return vq_apc_vq_custom(f"{_PUBLISHED}/vq_apc_360hr.ckpt", refresh, model_config)
+
+
+@_hub_entry
+def vq_apc_960hr_vq(refresh: bool = False, model_config: str | None = None) -> _UpstreamExpert:
+    """VQ-APC, LibriSpeech 960 h."""
+    return vq_apc_vq_custom(f"{_PUBLISHED}/vq_apc_960hr.ckpt", refresh, model_config)
