@@ -89,6 +89,7 @@ setup(
             "pillow",
             "playwright",
             "plotly",
+            "pyarrow",
             "pytest",
             "pytest-xdist",
             "ruff",
@@ -99,6 +100,7 @@ setup(
         "study": ["matplotlib"],  # for benchmarks/pooling_product.py
         "kmeans": ["scikit-learn"],
         "shrinkage": ["scikit-learn"],
+        "table": ["pyarrow"],  # for a corpus in a Parquet file
         "ark": ["kaldiio"],
         "fairseq": ["fairseq"],
     },

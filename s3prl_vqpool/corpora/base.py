@@ -48,11 +48,12 @@ class Corpus:
     """A corpus as S3PRL splits it.
 
     Attributes:
-        name: S3PRL's name for the task, e.g. ``speech_commands``.
+        name: S3PRL's name for the task, e.g. ``speech_commands``; of a user's own corpus the path of its table.
         splits: utterances of ``train``, ``dev`` and ``test``.
         classes: per slot, the class names in the order of their indices.
         gain_db: gain that S3PRL applies to this corpus's audio.
         slots: names of the slots of a label; empty where a label has one slot.
+        drawn: whether the splits were drawn at random, and are not told by the corpus itself.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Corpus:
     classes: tuple[tuple[str, ...], ...]
     gain_db: float = 0.0
     slots: tuple[str, ...] = ()
+    drawn: bool = False
 
     def __post_init__(self) -> None:
         """Raise InputError for an empty split, or for a file that is in two splits as a whole."""

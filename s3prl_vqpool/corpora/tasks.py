@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: Keys of `datarc` that say how a corpus is read. All other keys say which corpus it is.
 READING = (
     *("batch_size", "train_batch_size", "eval_batch_size", "num_workers", "pre_load", "max_timestep"),
-    "allow_missing_classes",
+    *("allow_missing_classes", "allow_shared_audio"),
 )
 
 
@@ -68,10 +68,12 @@ class Task:
             the task has none), and gives a `Corpus`.
         places: where the corpus lies.
         folds: names of its folds, the default first; empty where the corpus has one fixed test set.
+        folds_from: ``module:function`` where the corpus itself says which folds it has. The function takes the `datarc`
+            and gives their names.
         fold_key: key of `datarc` that chooses a fold.
         s3prl: S3PRL's own expert for the task.
         suffix, separator, slots: ending of the prediction files, what separates the fields of a line, and the number
-            of labels in a line.
+            of labels in a line, where the corpus does not have more.
         official: number of test utterances on the SUPERB leaderboard, by fold ("" where the task has none); empty
             where the task is not on the leaderboard.
         required: values that `datarc` must have for the leaderboard.
@@ -85,6 +87,7 @@ class Task:
     loader: str
     places: tuple[Place, ...]
     folds: tuple[str, ...] = ()
+    folds_from: str | None = None
     fold_key: str = "test_fold"
     s3prl: str | None = None
     suffix: str = "txt"
@@ -104,23 +107,35 @@ class Task:
         """The fold held out for test: from ``datarc``, from ``variant`` (S3PRL's `-v`), or the first; "" without folds.
 
         Raises:
-            InputError: an unknown fold, `datarc` and ``variant`` that name two, or a ``variant`` where there are no
-                folds.
+            InputError: an unknown fold, `datarc` and ``variant`` that name two, or a fold where there are none.
         """
-        if not self.folds:
+        given, folds = datarc.get(self.fold_key), self.folds_of(datarc)
+        named = None if given in (None, "") else str(given)  # YAML takes the name 1 for a number
+        if not folds:
             if variant is not None:
                 raise InputError(f"-v {variant}: {self.downstream} has no folds; leave -v out.")
+            if named is not None:
+                raise InputError(f"datarc.{self.fold_key} {named}: this corpus has no folds; leave it out.")
             return ""
-        given = datarc.get(self.fold_key)
-        named = None if given in (None, "") else str(given)  # YAML takes the name 1 for a number
         if named and variant and named != variant:
             raise InputError(
                 f"-v {variant}: the config says datarc.{self.fold_key}: {named}; leave one of the two out."
             )
-        chosen = named or variant or self.folds[0]
-        if chosen not in self.folds:
-            raise unknown_name(f"fold of {self.downstream}:", chosen, self.folds)
+        chosen = named or variant or folds[0]
+        if chosen not in folds:
+            raise unknown_name(f"fold of {self.downstream}:", chosen, folds)
         return chosen
+
+    def folds_of(self, datarc: Mapping[str, Any]) -> tuple[str, ...]:
+        """Names of the folds of the corpus that ``datarc`` names, the default first.
+
+        Raises:
+            InputError: a place that is missing, or an invalid corpus, where the corpus says which folds it has.
+        """
+        if self.folds_from is None:
+            return self.folds
+        self._require_places(datarc)
+        return pkgutil.resolve_name(self.folds_from)(datarc)
 
     def stem(self, split: str, fold: str) -> str:
         """The first part of the names of a split's prediction files."""
@@ -134,6 +149,15 @@ class Task:
                 utterances (unless ``datarc.allow_missing_classes`` allows it), or a name that a prediction file cannot
                 hold.
         """
+        self._require_places(datarc)
+        from . import checks
+
+        corpus = pkgutil.resolve_name(self.loader)(datarc, self.fold(datarc) if fold is None else fold)
+        checks.require_classes(corpus, datarc.get("allow_missing_classes", False))
+        checks.require_names(corpus, self.separator, max(self.slots, len(corpus.classes)))
+        return corpus
+
+    def _require_places(self, datarc: Mapping[str, Any]) -> None:
         for place in self.places:
             if not place.optional and datarc.get(place.key) is None:
                 key = f"config.downstream_expert.datarc.{place.key}"
@@ -141,16 +165,10 @@ class Task:
                     f"{key}: {self.downstream} needs this path: give -o {key}=PATH, or name it in corpora.yaml "
                     f"({self.name}: {{{place.short}: PATH}}; vqpool corpora --help)."
                 )
-        from . import checks
-
-        corpus = pkgutil.resolve_name(self.loader)(datarc, self.fold(datarc) if fold is None else fold)
-        checks.require_classes(corpus, datarc.get("allow_missing_classes", False))
-        checks.require_names(corpus, self.separator, self.slots)
-        return corpus
 
     def divisions(self, datarc: Mapping[str, Any]) -> Iterator[tuple[str, Corpus]]:
         """(fold, corpus) of every fold; of a task without folds one, named ""."""
-        for fold in self.folds or ("",):
+        for fold in self.folds_of(datarc) or ("",):
             yield fold, self.load(datarc, fold)
 
     def absolute(self, datarc: Mapping[str, Any]) -> dict[str, Any]:
@@ -262,5 +280,17 @@ register(
         official={"fold1": 1085, "fold2": 1023, "fold3": 1151, "fold4": 1031, "fold5": 1241},
         protocol=Protocol(batch=512, epochs=200, rate=1e-3),
         published="ER",
+    )
+)
+register(
+    Task(
+        name="table",
+        title="utterance classification of a corpus of your own",
+        downstream="vqpool_table",
+        loader=f"{__package__}.table.corpus:load",
+        places=(Place("table", "TABLE"), Place("root", "ROOT", optional=True)),
+        folds_from=f"{__package__}.table.corpus:folds",
+        suffix="tsv",
+        separator="\t",
     )
 )

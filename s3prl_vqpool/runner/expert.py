@@ -79,9 +79,9 @@ class UtteranceExpert(SuperbHead):
         modelrc = Section("config.downstream_expert.modelrc", section["modelrc"], MODELRC)
         method(str(modelrc["pooling"]))
         self.datarc = datarc_of(self.task.downstream, section["datarc"])
-        #: The fold that is held out for test; "" where the task has none.
-        self.fold = self.task.fold(self.datarc, downstream_variant)
         known = mode == "inference" and "classes" in downstream_expert
+        #: The fold that is held out for test; "" where the task has none, and where no corpus is read.
+        self.fold = "" if known else self.task.fold(self.datarc, downstream_variant)
         corpus = None if known else self.task.load(self.datarc, self.fold)
         classes = _agreed_classes(downstream_expert, corpus)
         super().__init__(

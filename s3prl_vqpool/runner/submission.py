@@ -143,7 +143,7 @@ def _trained(task: Task, expdir: Path) -> tuple[argparse.Namespace, dict[str, An
 
 def _fold(task: Task, datarc: dict[str, Any], args: argparse.Namespace) -> str:
     """The fold that was held out in training; by the rule of S3PRL's emotion expert, `datarc` comes before `-v`."""
-    named = bool(datarc.get(task.fold_key)) or not task.folds
+    named = bool(datarc.get(task.fold_key)) or not task.folds_of(datarc)
     return task.fold(datarc, None if named else getattr(args, "downstream_variant", None))
 
 

@@ -100,7 +100,7 @@ def config(task: StoredTask, override: str | None) -> dict[str, Any]:
     manifest, key = task.store.manifest, task.kind.fold_key
     found = configs.read(manifest["downstream"], None, override, manifest["datarc"])
     named = found["downstream_expert"]["datarc"].get(key)
-    if task.kind.folds and named != manifest["datarc"].get(key):
+    if named != manifest["datarc"].get(key):
         raise InputError(f"-o datarc.{key}={named}: every fold is held out in turn here; leave it out.")
     runner = configs.runner_section(found)
     if runner["eval_step"] > runner["total_steps"]:
@@ -168,7 +168,7 @@ class Experiments:
         index = [{name: k for k, name in enumerate(names)} for names in self.task.names]
         found = []
         for line, row in zip(lines, rows.tolist()):
-            name, *labels = line.split(kind.separator, kind.slots)
+            name, *labels = line.split(kind.separator, max(kind.slots, len(index)))
             labels = (
                 labels if len(index) > 1 else ["|".join(labels)]
             )  # IC's intents31 are three fields of a line
