@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..corpora.audio import SAMPLE_RATE
+from ..corpora.table import export
 from ..errors import InputError, unknown_name
 from .config import runner_section, with_numbers
 from .expert import UtteranceExpert
@@ -116,6 +117,9 @@ class Runner(s3prl_runner.Runner):
         expert = _bare(entry.model)
         if isinstance(expert, UtteranceExpert) and expert.fold and self.args.mode != "inference":
             print(f"[Runner] - {self.args.downstream}: {expert.fold} is held out for test")
+        if isinstance(expert, UtteranceExpert) and expert.corpus and is_leader_process():
+            agree = export.keep if self.args.mode == "train" else export.require_kept
+            agree(expert.expdir, {expert.fold: expert.corpus})
         return entry
 
     def _get_optimizer(self, model_params: list[nn.Module]) -> Any:

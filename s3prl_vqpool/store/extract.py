@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..codes.upstream import WithCodes
 from ..corpora import audio
+from ..corpora.table import export
 from ..errors import InputError
 from ..files import alone
 from . import fresh, layout, manifest
@@ -58,6 +59,7 @@ def extract(
         writer = Writer(folder, rank, world)
         begun = manifest.agree(folder, wanted, writer)
         if rank == 0:
+            export.keep(folder, listing.divisions)
             _say(listing, wanted, lengths, there)
         poolings: dict[str, dict] = {name: {} for name in wanted["poolings"]}
         encoder = Encoder(upstream, poolings, wanted["frames"], getattr(torch, wanted["dtype"]))

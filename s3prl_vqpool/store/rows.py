@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from ..corpora import Utterance, audio
+from ..corpora import Corpus, Utterance, audio
 from ..corpora.tasks import by_downstream
 from ..runner.config import Section, datarc_of, workers
 
@@ -48,12 +48,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a corpus gives to a store: ``utterances`` without repetition and, per utterance, its ``samples``."""
+    """What a corpus gives to a store: ``utterances`` without repetition and, per utterance, its ``samples``.
+
+    ``divisions`` is the corpus divided by each fold, where it is at hand.
+    """
 
     utterances: list[Utterance]
     samples: list[int]
     gain_db: float
     workers: int
+    divisions: Mapping[str, Corpus] = field(default_factory=dict)
 
     @property
     def root(self) -> str:
@@ -88,15 +92,16 @@ def listing(downstream: str, config: dict[str, Any]) -> Listing:
     datarc = datarc_of(downstream, section["datarc"])
     task = by_downstream(downstream)
     task.fold(datarc)
-    corpora = [corpus for _, corpus in task.divisions(datarc)]
-    splits = [split for corpus in corpora for split in corpus.splits.values()]
+    divisions = dict(task.divisions(datarc))
+    splits = [split for corpus in divisions.values() for split in corpus.splits.values()]
     found: dict[Key, Utterance] = {}
     for utterance in _windows(utterance for split in splits for utterance in split):
         found.setdefault(key(utterance), replace(utterance, path=Path(os.path.abspath(utterance.path))))
     utterances = list(found.values())
     headers = tqdm(utterances, desc="reading headers", unit="file", leave=False, disable=None)
     samples = [u.frames if u.frames is not None else audio.length(u.path) for u in headers]
-    return Listing(utterances, samples, corpora[0].gain_db, workers(datarc))
+    gain_db = next(iter(divisions.values())).gain_db
+    return Listing(utterances, samples, gain_db, workers(datarc), divisions)
 
 
 def key(utterance: Utterance) -> Key:

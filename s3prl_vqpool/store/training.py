@@ -11,6 +11,7 @@ import torch
 
 from .. import pooling
 from ..corpora import Utterance, UtteranceDataset
+from ..corpora.table import export
 from ..corpora.tasks import by_downstream
 from ..pooling import Counts
 from ..runner import statistics
@@ -44,7 +45,9 @@ def obtain(store: Store, utterances: Sequence[Utterance], writer: Writer) -> Cou
 def split(store: Store) -> tuple[list[Utterance], str | None]:
     """The training split that the manifest's `datarc` names, and its test fold; None where there are no folds."""
     task, datarc = by_downstream(store.manifest["downstream"]), store.manifest["datarc"]
-    return task.load(datarc).splits["train"], task.fold(datarc) or None
+    fold, corpus = task.fold(datarc), task.load(datarc)
+    export.require_kept(store.folder, {fold: corpus})
+    return corpus.splits["train"], fold or None
 
 
 def fingerprint(counts: Counts) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import corpora, pooling
+from ..corpora.table import export
 from ..corpora.tasks import Task, by_downstream, registered
 from ..errors import InputError
 from ..runner.config import datarc_of
@@ -136,6 +137,7 @@ def task(path: Path, store: Store) -> StoredTask:
         InputError: a corpus that has changed.
     """
     splits = dict(divisions(store.manifest))
+    export.require_kept(path, splits)
     first = next(iter(splits.values()))
     for corpus in splits.values():
         _check_labels(corpus, store, path)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..corpora import Corpus, Utterance
+from ..corpora.table import export
 from ..errors import InputError
 from ..runner.expert import UtteranceExpert
 from ..store import Store, layout
@@ -37,6 +38,7 @@ class Data:
         self.batches_per_epoch = len(self.order.get_dataloader("train"))
         self.seed = seed
         corpus = cast(Corpus, expert.corpus)
+        export.require_kept(store.folder, {expert.fold: corpus})
         self.splits: dict[str, list[Utterance]] = {split: corpus.splits[split] for split in splits}
         self.rows = {split: store.rows(utterances) for split, utterances in self.splits.items()}
         self.windows = _windows(store, self.splits["train"])

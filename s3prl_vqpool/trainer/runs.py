@@ -17,6 +17,7 @@ import torch
 import yaml
 
 from .. import checkpoints
+from ..corpora.table import export
 from ..errors import InputError
 from ..files import parse_yaml, remove_parts, whole, write_text
 from ..pooling import method
@@ -169,6 +170,8 @@ def begin(run: Run, known: bool) -> None:
     from s3prl.utility.helper import get_time_tag
 
     remove_parts(run.folder)
+    if run.expert.corpus:
+        export.keep(run.folder, {run.expert.fold: run.expert.corpus})
     if known:
         return
     for kind, values in (("config", run.config), ("args", vars(run.args))):
