@@ -52,7 +52,7 @@ def without_drawn(corpus: Corpus) -> dict[str, dict[str, tuple]]:
     named = labels(corpus)
     return {
         split: {
-            u.id: (named[split][u.id], u.path, u.start, u.frames, pytest.approx(u.weight))
+            u.id: (named[split][u.id], u.path, u.start, u.frames, u.speaker, pytest.approx(u.weight))
             for u in utterances
             if not (split == "train" and u.path in drawn)
         }
@@ -85,7 +85,7 @@ def test_audio_is_read_to_the_sample(name: str, both: Any) -> None:
 def test_tables_of_folds_hold_each_file_once(both: Any) -> None:
     theirs, _ = both("er")
     rows = list(csv.DictReader(io.StringIO(as_table(theirs))))
-    assert list(rows[0]) == ["path", "label", "fold1", "fold2", "fold3", "fold4", "fold5", "id"]
+    assert list(rows[0]) == ["path", "label", "fold1", "fold2", "fold3", "fold4", "fold5", "id", "speaker"]
     assert len(rows) == len({row["path"] for row in rows}) == sum(map(len, theirs["fold1"].splits.values()))
     for row in rows:
         assert sorted(row[f"fold{k}"] for k in range(1, 6)).count("test") == 1

@@ -19,10 +19,12 @@ from .sources import read
 
 KEPT = "split.csv"
 """What was drawn, in the folder of an experiment or a store."""
+_UNSAID = {"start": "", "end": "", "speaker": "", "weight": "1"}
+"""Columns that are left out where all rows have this."""
 
 
 def as_table(divisions: Mapping[str, Corpus]) -> str:
-    """CSV of a corpus: path, label (of several slots one column each), split, id; start, end and weight where needed.
+    """CSV of a corpus: path, label (or a column for each slot), split, id; start, end, speaker, weight where needed.
 
     Args:
         divisions: the corpus divided by each of its folds. With several, each has a column of its name in place of
@@ -37,10 +39,19 @@ def as_table(divisions: Mapping[str, Corpus]) -> str:
             for utterance in _fixed(utterances):
                 key = (str(utterance.path), utterance.start, utterance.frames, utterance.id)
                 rows.setdefault(key, _row(corpus, utterance))[fold or "split"] = split
-    optional = [name for name in ("start", "end") if any(row["end"] for row in rows.values())]
-    weights = ["weight"] if {row["weight"] for row in rows.values()} != {"1"} else []
-    slots = next(iter(divisions.values())).slots
-    columns = ["path", *optional, *slots, *(fold or "split" for fold in divisions), "id", *weights]
+    first = next(iter(divisions.values()))
+    needed = {name for row in rows.values() for name, value in row.items() if value != _UNSAID.get(name)}
+    columns = [
+        "path",
+        "start",
+        "end",
+        *_slots(first),
+        *(fold or "split" for fold in divisions),
+        "id",
+        "speaker",
+        "weight",
+    ]
+    columns = [name for name in columns if name in needed or name not in _UNSAID]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -51,7 +62,7 @@ def as_table(divisions: Mapping[str, Corpus]) -> str:
 def reading(divisions: Mapping[str, Corpus]) -> dict[str, Any]:
     """Entries of `datarc` without which the table of a corpus is not read as the corpus is."""
     first = next(iter(divisions.values()))
-    named: dict[str, Any] = {"label": list(first.slots)} if first.slots != ("label",) else {}
+    named: dict[str, Any] = {"label": list(first.slots)} if first.slots else {}
     named |= {"split": list(divisions)} if len(divisions) > 1 else {}
     entries = {"columns": named, "gain_db": first.gain_db, "allow_shared_audio": _shared(first)}
     return {key: value for key, value in entries.items() if value}
@@ -98,12 +109,18 @@ def _shared(corpus: Corpus) -> bool:
 
 
 def _row(corpus: Corpus, utterance: Utterance) -> dict[str, str]:
-    labels = {slot: names[index] for slot, names, index in zip(corpus.slots, corpus.classes, utterance.label)}
+    labels = {
+        slot: names[index] for slot, names, index in zip(_slots(corpus), corpus.classes, utterance.label)
+    }
     start, frames = utterance.start, utterance.frames
     times = ("", "") if start is None or frames is None else (_seconds(start), _seconds(start + frames))
     weight = repr(utterance.weight).removesuffix(".0")
     where = {"path": os.path.abspath(utterance.path), "start": times[0], "end": times[1]}
-    return {**where, **labels, "id": utterance.id, "weight": weight}
+    return {**where, **labels, "id": utterance.id, "speaker": utterance.speaker, "weight": weight}
+
+
+def _slots(corpus: Corpus) -> tuple[str, ...]:
+    return corpus.slots or ("label",)
 
 
 def _seconds(samples: int) -> str:
