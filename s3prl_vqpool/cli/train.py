@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..trainer.batched import Run
+    from ..trainer.winner import Head
 
 HELP = (
     "Train SUPERB's head on stored vectors, for every pooling and learning rate at once. EXP/POOLING/lr=RATE is "
     "an experiment of S3PRL's runner: run_downstream.py evaluates its dev-best.ckpt from audio, and can resume "
-    "it. After a kill or an interruption the same command continues."
+    "it. EXP/heads.csv has the figures of all heads of the command, and EXP/best leads to the one that is best on dev. "
+    "After a kill or an interruption the same command continues."
 )
 EXAMPLE = (
     "vqpool train -d vqpool_ks --store feats/ --poolings VQ-LP mean --lr 1e-1 1e-2 1e-3 1e-4 1e-5 -p exp/"
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     from ..runner import plugin
     from ..runner.config import modelrc_of, positive, rate_of, read, seeded
     from ..store import Store, manifest
-    from ..trainer import train
+    from ..trainer import train, winner
 
     plugin.register()
     if args.downstream not in plugin.downstreams():
@@ -73,19 +74,21 @@ def run(args: argparse.Namespace) -> int:
     poolings = manifest.checked(wanted, statistics=True, offered=store.poolings)
     rates = list(dict.fromkeys(positive("--lr", rate) for rate in args.lr or ())) or [rate_of(config)]
     seed = seeded("--seed", args.seed)
-    runs = train(store, args.downstream, config, poolings, rates, args.expdir, seed)
-    for each in runs:
-        print(_summary(each))
+    winner.require_place(args.expdir)
+    heads = winner.heads(train(store, args.downstream, config, poolings, rates, args.expdir, seed))
+    winner.write(heads, args.expdir)
+    for head in heads:
+        print(_summary(head))
+    best = winner.winner(heads)
+    if best:
+        print(f"best on dev: {best.pooling} lr={best.rate}, {args.expdir / winner.LINK}")
+    print(f"all heads: {args.expdir / winner.TABLE}")
     return 0
 
 
-def _summary(run: Run) -> str:
+def _summary(head: Head) -> str:
     """The best score on dev, the one on test at that step, and the checkpoint."""
-    from ..trainer.runs import best, name_of
-
-    rate = name_of(run.config["optimizer"]["lr"])
-    step, dev, test = best(run) or (0, 0.0, 0.0)
-    if not dev:
-        return f"{run.pooling:20} lr={rate:8} dev never evaluated, or 0"
-    figures = f"dev {dev:7.2%}  test {test:7.2%}  step {step:>7}"
-    return f"{run.pooling:20} lr={rate:8} {figures}  {run.folder / 'dev-best.ckpt'}"
+    named = f"{head.pooling:20} lr={head.rate:8}"
+    if not head.dev > 0:
+        return f"{named} dev never evaluated, or 0"
+    return f"{named} dev {head.dev:7.2%}  test {head.test:7.2%}  step {head.step:>7}  {head.checkpoint}"

@@ -99,8 +99,8 @@ def notes(tasks: Sequence[StoredTask], poolings: Sequence[str], seeds: int) -> I
     elif len(poolings) > 1:
         one = ", first seed" if seeds > 1 else ""
         yield (
-            f"†: differs from {BASE}, p < 0.05 (McNemar's exact test{one}; Holm's correction over "
-            f"{len(poolings) - 1} poolings of a task)"
+            f"†: differs from {BASE}, p < 0.05 (McNemar's exact test{one}; Holm's correction, comparisons of a "
+            f"task: {len(poolings) - 1})"
         )
 
 

@@ -107,7 +107,7 @@ def test_superb_scores_are_those_of_vqpool_train(
         argv += ["--poolings", "mean", "VQ-LP", "--lr", "1e-1", "1e-3", "--seed", str(seed)]
         capsys.readouterr()
         assert main([*argv, "-p", str(tmp_path / "train" / str(seed))]) == 0
-        for line in capsys.readouterr().out.splitlines():
+        for line in capsys.readouterr().out.splitlines()[:4]:
             name, rate, dev, test, step = re.match(
                 r"(\S+) +lr=(\S+) +dev +(\S+)% +test +(\S+)% +step +(\d+)", line
             ).groups()

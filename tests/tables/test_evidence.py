@@ -89,7 +89,7 @@ def test_tests_are_mcnemar_on_the_first_seed_with_holm(task: StoredTask) -> None
 def test_notes_say_how(task: StoredTask) -> None:
     said = " ".join(evidence.notes([task], ["AP", "SP", "VQ-LP"], 2))
     assert "ER by speaker: 4" in said
-    assert "first seed; Holm's correction over 2 poolings" in said
+    assert "first seed; Holm's correction, comparisons of a task: 2" in said
     assert "no test against AP" in " ".join(evidence.notes([task], ["SP"], 1))
     object.__setattr__(task, "speakers", ("",) * 36)
     assert "ER by utterance" in " ".join(evidence.notes([task], ["AP"], 1))

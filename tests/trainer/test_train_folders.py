@@ -35,7 +35,7 @@ def test_train_goes_on_in_a_folder_that_the_runner_evaluated_in(
     _, folder = ic("mfcc")
     file = config(total_steps=20)
     assert train(folder, file, tmp_path / "exp", "--lr", "1e-2") == 0
-    printed = capsys.readouterr().out.splitlines()[-1]
+    printed = capsys.readouterr().out.splitlines()[0]
     head = tmp_path / "exp" / "VQ-LP" / "lr=1e-2"
     time.sleep(1)  # the config's name is the second that it was written in
     options = ["-t", "dev", "-o", f"{SECTION}.eval_batch_size=2"]
