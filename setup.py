@@ -95,7 +95,7 @@ setup(
             "ruff",
             "types-PyYAML",
         ],
-        "report": ["jinja2", "matplotlib", "pillow", "plotly"],  # for `vqpool plot` and `report`
+        "report": ["jinja2", "matplotlib>=3.10", "pillow", "plotly"],  # for `vqpool plot` and `report`
         "docs": ["mkdocs", "mkdocs-material", "mkdocstrings-python"],
         "study": ["matplotlib"],  # for benchmarks/pooling_product.py
         "kmeans": ["scikit-learn"],

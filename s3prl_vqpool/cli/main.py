@@ -29,6 +29,7 @@ VERBS = {
     "codes": "print or write the codes of audio files",
     "benchmark": "compute a table of the paper from stores",
     "report": "write a page with tables, figures and utterances to hear",
+    "plot": "draw a figure: vectors, an utterance, layers, curves, a confusion matrix, ...",
     "submit": "check test predictions and zip them for the SUPERB leaderboard",
 }
 EXAMPLE = "vqpool doctor --ks speech_commands_v0.01 speech_commands_test_set_v0.01"
