@@ -2,10 +2,10 @@
 """Compare every point of the product weights x moments x map by nearest neighbour, on stores of one upstream.
 
 The point with the highest dev accuracy is reported on test; each fold of ER chooses its own. Beside it stand AP and the
-paper's points, of which dev chooses one in the same way. Intervals are 95 % of bootstrap samples of the test utterances
-(10,000, seeded). P-values are those of McNemar's exact test on the same utterances, corrected by Holm's method over all
-comparisons of the table. The additive model is a least-squares fit of dev accuracies. "whitening*" is whitening with
-Ledoit-Wolf shrinkage.
+paper's points, of which dev chooses one in the same way. Intervals are 95 % of bootstrap samples (10,000, seeded) of
+the test set's speakers or, where the corpus names none or they are the label, of its utterances. P-values are those of
+McNemar's exact test on the same utterances, corrected by Holm's method over all comparisons of the table. The additive
+model is a least-squares fit of dev accuracies. "whitening*" is whitening with Ledoit-Wolf shrinkage.
 """
 
 from __future__ import annotations
@@ -48,10 +48,14 @@ class Point:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of each fold: accuracy on dev in %, and for each test utterance 1 if it is right, else 0."""
+    """Of each fold: accuracy on dev in %, and for each test utterance 1 if it is right, else 0.
+
+    ``speakers``: of all test utterances, fold after fold.
+    """
 
     dev: list[float]
     right: list[np.ndarray]
+    speakers: tuple[str, ...]
 
 
 Outcomes = Mapping[str, Outcome]
@@ -85,7 +89,9 @@ def levels_of(points: Sequence[Point]) -> list[list[str]]:
 
 def evaluate(points: Sequence[Point], task: StoredTask) -> dict[str, Outcome]:
     """By label. Options with a grid are chosen on dev of each fold, of equals the first."""
-    found = {point.label: Outcome([], []) for point in points}
+    rows = torch.cat([fold.test for fold in task.folds]).tolist()
+    speakers = tuple(task.speakers[row] for row in rows)
+    found = {point.label: Outcome([], [], speakers) for point in points}
     for unmapped in dict.fromkeys(pooling.method(point.pooling).unmapped.name for point in points):
         group = [point for point in points if pooling.method(point.pooling).unmapped.name == unmapped]
         for fold, tried in zip(task.folds, nearest.candidates(unmapped, task.features, task.folds)):
@@ -143,9 +149,9 @@ def heading(title: str, *columns: str) -> None:
     row(*["---"] * len(columns))
 
 
-def between(values: np.ndarray) -> str:
+def between(values: np.ndarray, speakers: Sequence[str]) -> str:
     """The mean in % with its interval."""
-    low, high = interval(values)
+    low, high = interval(values, speakers=speakers)
     return f"{100 * values.mean():.2f} [{low:.1f}, {high:.1f}]"
 
 
@@ -164,8 +170,9 @@ def report_choices(results: Mapping[str, Outcomes], paper: Mapping[str, Outcomes
         ]
     compared = holm([mcnemar(right, base) for *_, right, base in rows if base is not None])
     for task, among, names, right, base in rows:
-        gain = ["", ""] if base is None else [between(right - base), f"{compared.pop(0):.2g}"]
-        row(task, among, names, between(right) if names else "", *gain)
+        speakers = results[task]["AP"].speakers
+        gain = ["", ""] if base is None else [between(right - base, speakers), f"{compared.pop(0):.2g}"]
+        row(task, among, names, between(right, speakers) if names else "", *gain)
 
 
 def in_words(*labels: str) -> str:
@@ -180,7 +187,8 @@ def report_transfer(results: Mapping[str, Outcomes]) -> None:
         others = [each for name, each in results.items() if name != task]
         best = max(outcomes, key=lambda label: sum(np.mean(each[label].dev) for each in others))
         right = everything(outcomes[best])
-        row(task, in_words(best), between(right), between(right - everything(outcomes["AP"])))
+        gain, speakers = right - everything(outcomes["AP"]), outcomes[best].speakers
+        row(task, in_words(best), between(right, speakers), between(gain, speakers))
 
 
 def report_additive(points: Sequence[Point], results: Mapping[str, Outcomes]) -> None:
@@ -197,7 +205,10 @@ def report_points(points: Sequence[Point], results: Mapping[str, Outcomes]) -> N
     heading("Every point: dev / test [interval]", "point", *results)
     for point in points:
         cells = [outcomes[point.label] for outcomes in results.values()]
-        row(in_words(point.label), *(f"{np.mean(c.dev):.1f} / {between(everything(c))}" for c in cells))
+        row(
+            in_words(point.label),
+            *(f"{np.mean(c.dev):.1f} / {between(everything(c), c.speakers)}" for c in cells),
+        )
 
 
 def draw(points: Sequence[Point], results: Mapping[str, Outcomes], path: Path) -> None:
@@ -211,7 +222,9 @@ def draw(points: Sequence[Point], results: Mapping[str, Outcomes], path: Path) -
             place = (maps.index(of_map) * 2 + moments.index(of_moments) + 0.5) / (2 * len(maps)) - 0.5
             right, colour = everything(outcomes[point.label]), f"C{maps.index(of_map)}"
             y, filled = weights.index(of_weights) + 0.85 * place, of_moments != "mean"
-            panel.plot(interval(right), (y, y), color=colour, linewidth=0.8)
+            panel.plot(
+                interval(right, speakers=outcomes[point.label].speakers), (y, y), color=colour, linewidth=0.8
+            )
             panel.plot(100 * right.mean(), y, "o", ms=4, mec=colour, mfc=colour if filled else "white")
         panel.set_yticks([n + 0.5 for n in range(len(weights))], minor=True)
         panel.grid(axis="y", which="minor", color="0.85", linewidth=0.6)
