@@ -15,6 +15,7 @@ import pytest
 
 import s3prl_vqpool
 from s3prl_vqpool.cli import VERBS, module_of
+from s3prl_vqpool.runner import own as own_code
 from s3prl_vqpool.runner.command_line import s3prl_parser
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -74,6 +75,7 @@ def test_pages_examples_run(page: Path) -> None:
 def test_commands_parse(
     page: str, program: str, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    words = own_code.options().parse_known_args(words)[1]
     if program == "vqpool":
         taken = 2 if " ".join(words[:2]) in VERBS else 1
         module = module_of(" ".join(words[:taken]))

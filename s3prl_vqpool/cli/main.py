@@ -32,6 +32,15 @@ VERBS = {
     "plot": "draw a figure: vectors, an utterance, layers, curves, a confusion matrix, ...",
     "submit": "check test predictions and zip them for the SUPERB leaderboard",
 }
+#: Verbs that take upstreams and downstreams of the user's own, by these options, anywhere behind the verb.
+WITH_OWN_CODE = (
+    *("list", "extract", "store", "train", "kmeans", "kmeans import", "codes", "benchmark", "report"),
+)
+OWN_CODE = ("--upstream-dir", "--downstream-dir")
+OWN_CODE_HELP = (
+    "--upstream-dir FOLDER and --downstream-dir FOLDER, behind the verb, name upstreams and downstreams of your own "
+    "(docs/guides/own-code.md). Their code is run."
+)
 EXAMPLE = "vqpool doctor --ks speech_commands_v0.01 speech_commands_test_set_v0.01"
 
 
@@ -50,6 +59,10 @@ def _run(argv: list[str]) -> int:
     refuse_renamed(argv)
     if " ".join(argv[:2]) in VERBS:
         argv = [" ".join(argv[:2]), *argv[2:]]
+    if argv and argv[0] in WITH_OWN_CODE and any(word.startswith(OWN_CODE) for word in argv):
+        from ..runner import own
+
+        argv = own.use(argv)
     args = _parser(argv).parse_args(argv)
     return args.run(args)
 
@@ -72,6 +85,8 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
         if name in argv[:1]:
             module = module_of(name)
             verb.description, verb.epilog = textwrap.fill(module.HELP, 100), f"example:\n  {module.EXAMPLE}"
+            if name in WITH_OWN_CODE:
+                verb.description += "\n\n" + textwrap.fill(OWN_CODE_HELP, 100)
             module.add_arguments(verb)
             verb.set_defaults(run=module.run)
     return parser

@@ -19,7 +19,7 @@ from ..codes.entries import check_given
 from ..codes.plain import on_hub
 from ..codes.upstream import selected_pooling
 from ..errors import InputError, unknown_name
-from . import config, named, plugin
+from . import config, named, own, plugin
 
 EXAMPLE = """example:
   run_downstream.py -m train -n ks_vqlp -u wav2vec2_vq -d vqpool_ks \\
@@ -46,6 +46,7 @@ def s3prl_parser() -> argparse.ArgumentParser:
     with patch.object(argparse.ArgumentParser, "parse_args", stop), suppress(Built):
         get_downstream_args()
     parser = captured[0]
+    own.add_arguments(parser)
     parser.prog, parser.epilog = "run_downstream.py", EXAMPLE
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     return parser

@@ -24,12 +24,7 @@ def find(downstream: str, given: str | None) -> tuple[Path, dict[str, Any]]:
     Raises:
         InputError: no such file, not YAML, or a section is missing.
     """
-    if given:
-        path = Path(given)
-    elif downstream in plugin.downstreams():
-        path = plugin.default_config(downstream)
-    else:
-        path = Path("downstream") / downstream / "config.yaml"  # where S3PRL looks
+    path = Path(given) if given else plugin.default_config(downstream)
     try:
         content = parse_yaml(path.read_text("utf-8"), str(path))
     except OSError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..errors import unknown_name
+from ..errors import InputError, unknown_name
 
 #: S3PRL's modules that this project adds to, in the order in which S3PRL imports them.
 PLACES = ("s3prl.upstream", "s3prl.downstream", "s3prl.hub")
@@ -16,6 +16,8 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 #: S3PRL's packages that get one of our folders, and which folder.
 _FOLDERS = {"s3prl.upstream": "upstream_expert", "s3prl.downstream": "downstream"}
 _upstreams: dict[str, Callable] = {}
+#: Folders of downstreams of users' own, by name.
+_own: dict[str, Path] = {}
 
 
 def folder(name: str) -> Path:
@@ -45,9 +47,14 @@ def add_to(module: ModuleType) -> None:
         if path not in module.__path__:
             module.__path__.append(path)
         return
-    if not _upstreams:
+    new = not _upstreams
+    if new:
         _upstreams.update(entries_below(folder("upstream_expert")))
     vars(module).update(_upstreams)
+    if new:
+        from . import own
+
+        own.installed()
 
 
 def entries_below(path: Path) -> dict[str, Callable]:
@@ -67,6 +74,25 @@ def entries(hubconf: ModuleType) -> dict[str, Callable]:
     }
 
 
+def add_entries(hubconf: ModuleType, origin: str) -> None:
+    """Put the entries of a user's hubconf on `s3prl.hub`, also among `upstreams` where they are `hub_entry`s.
+
+    Raises:
+        InputError: one has the name of another upstream; names ``origin``.
+    """
+    hub, found = importlib.import_module("s3prl.hub"), entries(hubconf)
+    for name in found:
+        if hasattr(hub, name):
+            raise InputError(f"{origin}: there is an upstream {name} already: rename the function.")
+    vars(hub).update(found)
+    _upstreams.update({name: entry for name, entry in found.items() if hasattr(entry, "check")})
+
+
+def add_downstream(path: Path) -> None:
+    """Make the downstream in a user's folder known by the folder's name."""
+    _own[path.name] = path
+
+
 def upstreams() -> dict[str, Callable]:
     """The upstreams that publish codes: names as for `-u`, and the functions that make them."""
     register()
@@ -74,13 +100,17 @@ def upstreams() -> dict[str, Callable]:
 
 
 def downstreams() -> list[str]:
-    """Names of this project's downstreams, as for `-d`."""
-    return sorted(path.parent.name for path in folder("downstream").glob("*/expert.py"))
+    """Names of this project's downstreams, and of users' own that have a task, as for `-d`."""
+    ours = sorted(path.parent.name for path in folder("downstream").glob("*/expert.py"))
+    return [*ours, *sorted(name for name, path in _own.items() if (path / "task.py").is_file())]
 
 
 def default_config(downstream: str) -> Path:
-    """The default `-c` of one of `downstreams()`."""
-    return folder("downstream") / downstream / "config.yaml"
+    """The default `-c` of a downstream of this project or of a user; of others where S3PRL looks for it."""
+    if downstream in _own:
+        return _own[downstream] / "config.yaml"
+    ours = folder("downstream") / downstream
+    return (ours if ours.is_dir() else Path("downstream") / downstream) / "config.yaml"
 
 
 def expert_of(downstream: str) -> Callable[..., Any]:

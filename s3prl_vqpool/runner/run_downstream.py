@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 from .. import files
 from ..errors import InputError, run_command
-from . import plugin
+from . import own, plugin
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,6 +28,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     plugin.register()
+    argv = own.use(argv)
     from s3prl import run_downstream
 
     from . import command_line
