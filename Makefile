@@ -7,7 +7,7 @@ VENV ?= .venv
 LEGACY := .venv-legacy
 PIP = $(1)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test lint format docs test-legacy clean
+.PHONY: help demo reproduce-embedded test lint format docs test-legacy clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -15,6 +15,10 @@ help: ## list the targets
 
 demo: $(VENV)/.package ## install, then the main job on synthesised speech: VQ-LP beside mean
 	$(VENV)/bin/vqpool demo --output demo
+
+reproduce-embedded: $(VENV)/.report ## install, then the paper's tables of two small upstreams on four synthesised corpora
+	$(VENV)/bin/vqpool synthesise --output reproduced/corpora --size small
+	$(VENV)/bin/vqpool reproduce -u wav2vec2_vq_tiny mfcc_vq --corpora reproduced/corpora/corpora.yaml --output reproduced/paper
 
 test: $(VENV)/.test ## install, then all tests
 	$(VENV)/bin/python -m pytest -n auto --maxprocesses 8 --dist loadfile
@@ -34,7 +38,7 @@ test-legacy: $(LEGACY)/.test ## the runner's end-to-end tests on the older stack
 	$(LEGACY)/bin/python -m pytest tests/runner/test_runner.py tests/runner/test_real_speech.py tests/runner/test_compat.py
 
 clean: ## remove what make has made
-	rm -rf $(VENV) $(LEGACY) demo site build dist *.egg-info
+	rm -rf $(VENV) $(LEGACY) demo reproduced site build dist *.egg-info
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -45,6 +49,10 @@ $(VENV)/.package: $(VENV)/bin/python setup.py constraints.txt
 
 $(VENV)/.test: $(VENV)/bin/python setup.py constraints.txt
 	$(call PIP,$(VENV)) -e ".[test]"
+	touch $@
+
+$(VENV)/.report: $(VENV)/bin/python setup.py constraints.txt
+	$(call PIP,$(VENV)) -e ".[report]"
 	touch $@
 
 $(VENV)/.docs: $(VENV)/bin/python setup.py constraints.txt

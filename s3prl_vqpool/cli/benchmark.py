@@ -43,6 +43,13 @@ SUPERVISED_EXAMPLE = (
     "  vqpool benchmark supervised --protocol superb --lr 1e-2 1e-3 1e-4 --store feats_ks --output results"
 )
 
+JOIN = (
+    "Join tables of several upstreams into one, as the paper prints it: rows over the mean of the layers, and the "
+    "published figures. Of the paper's upstreams, each accuracy stands beside the published one; a star says "
+    "that this lies outside the 95 % interval of ours. Writes nearest or supervised_PROTOCOL .csv, .md, .json, .tex."
+)
+JOIN_EXAMPLE = "vqpool benchmark join base/nearest.json large/nearest.json --output results"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     tables = parser.add_subparsers(dest="table", required=True, metavar="TABLE")
@@ -95,12 +102,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="for --protocol superb: changes the config of every task, like run_downstream.py's -o; config.* only",
     )
     supervised.set_defaults(make=_supervised)
+    joined = _subparser(
+        tables, "join", "one table over several upstreams, beside the published figures", JOIN, JOIN_EXAMPLE
+    )
+    joined.add_argument(
+        "tables",
+        type=Path,
+        nargs="+",
+        metavar="TABLE.json",
+        help="one table of the same kind for each upstream",
+    )
+    joined.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="folder for the table")
+    add_overwrite(joined)
+    joined.set_defaults(make=_join)
 
 
-def _table(
+def _subparser(
     tables: argparse._SubParsersAction, name: str, help: str, description: str, example: str
 ) -> argparse.ArgumentParser:
-    parser = tables.add_parser(
+    return tables.add_parser(
         name,
         help=help,
         description=textwrap.fill(description, 100),
@@ -108,6 +128,12 @@ def _table(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+
+
+def _table(
+    tables: argparse._SubParsersAction, name: str, help: str, description: str, example: str
+) -> argparse.ArgumentParser:
+    parser = _subparser(tables, name, help, description, example)
     add_option(parser)
     parser.add_argument(
         "--store",
@@ -189,6 +215,17 @@ def _supervised(args: argparse.Namespace) -> int:
         return _finish(table, args, stem)
 
 
+def _join(args: argparse.Namespace) -> int:
+    from ..tables import joined
+
+    found = joined.join(args.tables)
+    _make(args.output)
+    with asked_for(*joined.files(args.output, found.stem), overwrite=args.overwrite):
+        found.table.show()
+        print(f"wrote {', '.join(map(str, found.write(args.output)))}")
+    return 0
+
+
 def _tasks(args: argparse.Namespace) -> list[StoredTask]:
     from ..store import Store
     from ..tables import stores
@@ -234,15 +271,10 @@ def _check_layers(stored: Sequence[str]) -> None:
 @contextmanager
 def _bar(name: str, total: int) -> Iterator[Callable[[str], None]]:
     """A progress bar. Call it with the name of what was done to move it by one."""
-    from tqdm import tqdm
+    from ..store.progress import Progress
 
-    with tqdm(total=total, desc=name, unit="score", leave=False, disable=None) as bar:
-
-        def tick(done: str) -> None:
-            bar.set_postfix_str(done, refresh=False)
-            bar.update()
-
-        yield tick
+    with Progress(name, total, "score") as progress:
+        yield lambda done: progress.advance(note=done)
 
 
 def _writing(args: argparse.Namespace, stem: str) -> AbstractContextManager[None]:

@@ -30,6 +30,7 @@ VERBS = {
     "benchmark": "compute a table of the paper from stores",
     "report": "write a page with tables, figures and utterances to hear",
     "plot": "draw a figure: vectors, an utterance, layers, curves, a confusion matrix, ...",
+    "reproduce": "make the paper's tables from the corpora that are named, by one command",
     "submit": "check test predictions and zip them for the SUPERB leaderboard",
 }
 #: Verbs that take upstreams and downstreams of the user's own, by these options, anywhere behind the verb.
@@ -47,7 +48,7 @@ EXAMPLE = "vqpool doctor --ks speech_commands_v0.01 speech_commands_test_set_v0.
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; exit code 2 for a mistake in the input, 1 for a failure, 130 when interrupted."""
     argv = sys.argv[1:] if argv is None else argv
-    return run_command(lambda: _run(argv), lambda: _where(argv))
+    return run_command(lambda: run_verb(argv), lambda: _where(argv))
 
 
 def module_of(verb: str) -> ModuleType:
@@ -55,7 +56,8 @@ def module_of(verb: str) -> ModuleType:
     return importlib.import_module(f".{verb.replace(' ', '_')}", __package__)
 
 
-def _run(argv: list[str]) -> int:
+def run_verb(argv: list[str]) -> int:
+    """Run one verb within another; errors pass through."""
     refuse_renamed(argv)
     if " ".join(argv[:2]) in VERBS:
         argv = [" ".join(argv[:2]), *argv[2:]]

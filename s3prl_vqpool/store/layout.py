@@ -65,12 +65,17 @@ def vector_bytes(manifest: Mapping[str, Any], poolings: Sequence[str]) -> int:
 
 def check_disk(folder: Path, needed: int, way_out: str) -> None:
     """Raise InputError if the disk of ``folder`` lacks ``needed`` free bytes. The folder need not exist."""
-    absolute = folder.resolve()
-    free = shutil.disk_usage(next(path for path in (absolute, *absolute.parents) if path.exists())).free
-    if needed > free:
+    room = free(folder)
+    if needed > room:
         raise InputError(
-            f"{folder}: needs {in_words(needed)}, but the disk has {in_words(free)} free: make room, or {way_out}."
+            f"{folder}: needs {in_words(needed)}, but the disk has {in_words(room)} free: make room, or {way_out}."
         )
+
+
+def free(folder: Path) -> int:
+    """Bytes that are free on the disk of ``folder``, which need not exist."""
+    absolute = folder.resolve()
+    return shutil.disk_usage(next(path for path in (absolute, *absolute.parents) if path.exists())).free
 
 
 def in_words(size: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from ..corpora import UtteranceDataset, audio
 from ..corpora.base import Sample
 from ..errors import InputError
 from . import fresh, layout
 from .encode import Encoded
+from .progress import Progress
 from .rows import Listing, Row
 from .threads import torch_threads
 
@@ -70,25 +69,19 @@ def go_through(
             write(number, encoded, rows)
 
 
-def _progress(listing: Listing, shards: Mapping[int, Sequence[int]], show: bool) -> tqdm:
+def _progress(listing: Listing, shards: Mapping[int, Sequence[int]], show: bool) -> Progress:
     samples = sum(listing.samples[row] for rows in shards.values() for row in rows)
-    return tqdm(
-        total=samples / audio.SAMPLE_RATE / 3600,
-        desc="extracting",
-        disable=None if show else True,
-        file=sys.stderr,
-        leave=False,
+    return Progress(
+        "extracting",
+        samples / audio.SAMPLE_RATE / 3600,
+        "h of speech",
+        show,
         bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.2f}/{total:.2f} h of speech [{elapsed}<{remaining}{postfix}]",
     )
 
 
-def _advance(progress: tqdm, samples: int) -> None:
-    hours = samples / audio.SAMPLE_RATE / 3600
-    if not progress.disable:
-        state = progress.format_dict
-        speed = (state["n"] + hours) / max(state["elapsed"], 1e-3) * 3600
-        progress.set_postfix_str(f"{speed:,.0f} h of speech per hour", refresh=False)
-    progress.update(hours)
+def _advance(progress: Progress, samples: int) -> None:
+    progress.advance(samples / audio.SAMPLE_RATE / 3600, f"{progress.rate:,.0f} h of speech per hour")
 
 
 def _read(listing: Listing, batches: list[list[int]]) -> Iterator[_Read]:

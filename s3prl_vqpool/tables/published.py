@@ -117,3 +117,6 @@ TABLE2: Figures = {
         "VAP": _row(97.49, 61.71, 99.63, 71.15, 82.49),
     },
 }
+
+#: Our upstream -> the paper's name of it.
+UPSTREAMS = {"wav2vec2_vq": "base", "wav2vec2_large_960_vq": "large", "xls_r_300m_vq": "XLS-R"}
