@@ -3,9 +3,9 @@
 
 A mutant is one change in one place of the code: a comparison or an arithmetic or boolean operator is another one, a
 number is one more or one less, a condition is negated, a statement or a returned value is dropped. A sample of all
-places, drawn with --seed, is tried in a copy of the tree, each with those tests of its room that run its line, the
-quickest first (`pytest -x`). A mutant that no test notices survives: either a test is missing, or the change means
-nothing.
+places, drawn with --seed, is tried in a copy of the tree, each with those tests of `TESTS` that run its line, the
+quickest first (`pytest -x`). Texts with values, and annotations, are left alone. A mutant that no test notices
+survives: either a test is missing, or the change means nothing.
 """
 
 from __future__ import annotations
@@ -30,14 +30,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "s3prl_vqpool"
-#: The tests of a room, where they are not in the folder of its name alone.
-TESTS = {
-    "pooling": ["tests/pooling"],
-    "codes": ["tests/codes", "tests/upstream_expert"],
-    "store": ["tests/store"],
-    "trainer": ["tests/trainer"],
-    "checkpoints": ["tests/checkpoints"],
-}
+ROOMS = ("pooling", "codes", "store", "trainer", "checkpoints")
+#: Folders of tests that a mutant may meet.
+TESTS = [f"tests/{name}" for name in (*ROOMS, "upstream_expert", "tables")]
 #: What tests import that is not ours.
 WARM = (
     "torch",
@@ -81,7 +76,7 @@ class Mutant:
 def mutants(path: Path) -> Iterator[Mutant]:
     """All mutants of a Python file, in the order of its nodes."""
     nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
-    quiet = {id(part) for node in nodes for part in _annotations(node)}
+    quiet = {id(part) for node in nodes for part in (*_annotations(node), *_message(node))}
     for number, node in enumerate(nodes):
         for k, (change, _) in enumerate(changes(node) if id(node) not in quiet else ()):
             yield Mutant(path, number, k, getattr(node, "lineno", 0), change)
@@ -122,6 +117,12 @@ def _droppable(statement: ast.stmt) -> bool:
     return isinstance(statement, (ast.Assign, ast.AugAssign, ast.Raise)) and not whole
 
 
+def _message(node: ast.AST) -> Iterator[ast.AST]:
+    """What stands in a text with values: how a message puts a number."""
+    if isinstance(node, ast.JoinedStr):
+        yield from ast.walk(node)
+
+
 def _annotations(node: ast.AST) -> Iterator[ast.AST]:
     for field in ("annotation", "returns"):
         if getattr(node, field, None) is not None:
@@ -155,10 +156,9 @@ class Covering:
 
 
 @dataclass(frozen=True)
-class Room:
-    """The tests of a room: in all, and by line of a file, the quickest first."""
+class Covered:
+    """Which tests run a line of a file, and how long each takes."""
 
-    tests: Sequence[str]
     lines: Mapping[str, Mapping[str, Sequence[str]]]
     seconds: Mapping[str, float]
 
@@ -168,23 +168,24 @@ class Room:
         return sorted(filter(None, tests), key=lambda test: self.seconds.get(test, 0))
 
 
-def measured(room: str, tree: Path, seconds: float) -> Room:
-    """Run a room's tests once; SystemExit if they do not pass as they are."""
-    file = tree / f"{room}.json"
-    if forked(lambda: run_tests(tree, TESTS[room], [Covering(tree, file)]), seconds):
-        raise SystemExit(f"{' '.join(TESTS[room])}: these tests do not pass without any change.")
-    return Room(TESTS[room], **json.loads(file.read_text()))
+def measured(tree: Path, seconds: float) -> Covered:
+    """Run the tests once; SystemExit if they do not pass as they are."""
+    file = tree / "covered.json"
+    if forked(lambda: run_tests(tree, TESTS, [Covering(tree, file)]), seconds):
+        raise SystemExit(f"{' '.join(TESTS)}: these tests do not pass without any change.")
+    return Covered(**json.loads(file.read_text()))
 
 
-def survives(mutant: Mutant, tree: Path, room: Room, seconds: float) -> bool:
+def survives(mutant: Mutant, tree: Path, covered: Covered, seconds: float) -> bool:
     """Whether the tests pass in ``tree`` with the mutant in its place; a test that hangs has noticed it."""
     original = mutant.path.read_text(encoding="utf-8")
     mutant.path.write_text(mutant.text(), encoding="utf-8")
-    tests = room.of(mutant)
+    tests = covered.of(mutant)
+    room = [f"tests/{mutant.path.parent.name}"]
     try:
-        code = forked(lambda: run_tests(tree, tests or room.tests), seconds)
+        code = forked(lambda: run_tests(tree, tests or room), seconds)
         if code in UNKNOWN and tests:  # the change gave other names to tests
-            code = forked(lambda: run_tests(tree, room.tests), seconds)
+            code = forked(lambda: run_tests(tree, room), seconds)
     finally:
         mutant.path.write_text(original, encoding="utf-8")
     return code == 0
@@ -225,7 +226,7 @@ def forked(work: Callable[[], int], seconds: float) -> int:
 def main() -> int:
     """Print a line per mutant, and the share that was killed; 1 if it is below 95 %."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rooms", nargs="+", choices=TESTS, default=list(TESTS), help="default: all of them")
+    parser.add_argument("--rooms", nargs="+", choices=ROOMS, default=ROOMS, help="default: all of them")
     parser.add_argument("--mutants", type=int, default=300, help="how many are tried (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the sample (default: %(default)s)")
     parser.add_argument(
@@ -240,19 +241,14 @@ def main() -> int:
         shutil.copytree(ROOT, tree, ignore=ignored)
         if (ROOT.parent / "shared").is_dir():  # the golden files
             (Path(folder) / "shared").symlink_to(ROOT.parent / "shared")
-        files = [
-            (room, path) for room in args.rooms for path in sorted((tree / PACKAGE / room).rglob("*.py"))
-        ]
-        every = [(room, mutant) for room, path in files for mutant in mutants(path)]
+        files = [path for room in args.rooms for path in sorted((tree / PACKAGE / room).rglob("*.py"))]
+        every = [mutant for path in files for mutant in mutants(path)]
         sample = random.Random(args.seed).sample(every, min(args.mutants, len(every)))
-        sample.sort(key=lambda one: args.rooms.index(one[0]))
         print(f"{len(sample)} of {len(every):,} mutants of {len(files)} files", flush=True)
-        rooms: dict[str, Room] = {}
+        covered = measured(tree, 10 * args.timeout)
         killed = 0
-        for room, mutant in sample:
-            if room not in rooms:
-                rooms[room] = measured(room, tree, 10 * args.timeout)
-            survived = survives(mutant, tree, rooms[room], args.timeout)
+        for mutant in sample:
+            survived = survives(mutant, tree, covered, args.timeout)
             killed += not survived
             where = f"{mutant.path.relative_to(tree)}:{mutant.line}"
             print(f"{'survived' if survived else 'killed  '} {where}: {mutant.change}", flush=True)

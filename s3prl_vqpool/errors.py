@@ -43,8 +43,10 @@ class Stopped(KeyboardInterrupt):
         self.number = number
 
 
-def unknown_name(kind: str, name: str, choices: Iterable[str], full_list: bool = True) -> InputError:
+def unknown_name(kind: str, name: object, choices: Iterable[str], full_list: bool = True) -> InputError:
     """Error for a name that is not among ``choices``: close matches first, then (optionally) all of them.
+
+    ``name`` is a text, or what else a file holds in its place.
 
     Examples:
         >>> unknown_name("pooling", "VQ-PL", ["AP", "VQ-LP"])
@@ -52,7 +54,7 @@ def unknown_name(kind: str, name: str, choices: Iterable[str], full_list: bool =
     """
     known = list(choices)
     folded = {choice.lower(): choice for choice in known}
-    close = [folded[match] for match in get_close_matches(name.lower(), folded, n=3, cutoff=0.5)]
+    close = [folded[match] for match in get_close_matches(str(name).lower(), folded, n=3, cutoff=0.5)]
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
     listing = f" Known: {', '.join(known)}." if full_list or not close else ""
     return InputError(f"Unknown {kind} {name!r}.{hint}{listing}")

@@ -167,8 +167,8 @@ def build(tmp_path: Path) -> Callable[..., Any]:
     ) -> Any:
         config = yaml.safe_load(plugin.default_config(f"vqpool_{task}").read_text())
         section = config["downstream_expert"]
-        section["datarc"].update(num_workers=0, **datarc)
-        section["modelrc"].update(projector_dim=8, pooling=pooling, **arguments.pop("modelrc", {}))
+        section["datarc"].update({"num_workers": 0, **datarc})
+        section["modelrc"].update({"projector_dim": 8, "pooling": pooling, **arguments.pop("modelrc", {})})
         expert = importlib.import_module(f"s3prl.downstream.vqpool_{task}.expert").DownstreamExpert
         arguments = {"downstream_expert": section, "expdir": str(tmp_path), "seed": 1337, **arguments}
         return expert(upstream_dim, **arguments)

@@ -145,7 +145,7 @@ class Task:
         """The corpus that ``datarc`` names, divided by ``fold`` (None: by `Task.fold`).
 
         Raises:
-            InputError: a place that is missing, an unknown fold, an invalid corpus, a class without
+            InputError: a place that is missing or no path, an unknown fold, an invalid corpus, a class without
                 utterances (unless ``datarc.allow_missing_classes`` allows it), or a name that a prediction file cannot
                 hold.
         """
@@ -159,8 +159,10 @@ class Task:
 
     def _require_places(self, datarc: Mapping[str, Any]) -> None:
         for place in self.places:
-            if not place.optional and datarc.get(place.key) is None:
-                key = f"config.downstream_expert.datarc.{place.key}"
+            key, value = f"config.downstream_expert.datarc.{place.key}", datarc.get(place.key)
+            if value is not None and not _is_path(value):
+                raise InputError(f"{key}: expected a path, but got {value!r}: put a text there, in quotes.")
+            if not place.optional and value is None:
                 raise InputError(
                     f"{key}: {self.downstream} needs this path: give -o {key}=PATH, or name it in corpora.yaml "
                     f"({self.name}: {{{place.short}: PATH}}; vqpool corpora --help)."
@@ -186,6 +188,10 @@ class Task:
             for key, value in self.absolute(datarc).items()
             if key not in READING and key != self.fold_key
         }
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, (str, os.PathLike)) and value != "" and "\0" not in os.fspath(value)
 
 
 _tasks: dict[str, Task] = {}

@@ -160,13 +160,13 @@ class Section(dict[str, Any]):
             f"{self.name} has no {key!r}: add it to the config, or give -o {self.name}.{key}=VALUE."
         )
 
-    def whole(self, key: str, least: int = 1) -> int:
-        """The whole number under ``key``; InputError for anything else, or one below ``least``."""
+    def whole(self, key: str, least: int = 1, most: int = 2**62) -> int:
+        """The whole number under ``key``; InputError for anything else, or one outside ``least`` and ``most``."""
         value = self[key]
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < least or value % 1:
-            raise InputError(
-                f"{self.name}.{key}: expected a whole number from {least} up, but got {value!r}."
-            )
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not least <= value <= most or value % 1:
+            wanted = f"from {least} up" if most == 2**62 else f"from {least} to {most}"
+            raise InputError(f"{self.name}.{key}: expected a whole number {wanted}, but got {value!r}.")
         return int(value)
 
 

@@ -86,7 +86,7 @@ class UtteranceExpert(SuperbHead):
         classes = _agreed_classes(downstream_expert, corpus)
         super().__init__(
             upstream_dim,
-            modelrc.whole("projector_dim"),
+            modelrc.whole("projector_dim", most=2**16),
             sum(map(len, classes)),
             modelrc["pooling"],
             modelrc.get("pooling_options"),

@@ -276,3 +276,15 @@ def test_experiments_may_name_namespaces_and_dicts_and_nothing_else(tmp_path: Pa
         torch.save({"a": other}, path)
         with pytest.raises(InputError, match=r"it asks to import|damaged"):
             checkpoints.load(path)
+
+
+@pytest.mark.parametrize("count", [0, 98, 100])
+def test_a_storage_has_the_size_that_its_tensor_declares(count: int, tmp_path: Path) -> None:
+    """The older format says it twice: in the pickle, and before the numbers."""
+    file, path = io.BytesIO(), tmp_path / "short.ckpt"
+    torch.save({"Downstream": torch.ones(99)}, file, _use_new_zipfile_serialization=False)
+    size = struct.pack("<q", 99)
+    assert file.getvalue().count(size) == 1
+    path.write_bytes(file.getvalue().replace(size, struct.pack("<q", count)))
+    with pytest.raises(DamagedCheckpoint, match="damaged or truncated"):
+        checkpoints.load(path)

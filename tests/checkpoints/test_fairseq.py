@@ -21,7 +21,7 @@ from tiny import LARGE, converted_checkpoint, waves
 
 from s3prl_vqpool import cli
 from s3prl_vqpool.checkpoints import fairseq, torch_files
-from s3prl_vqpool.checkpoints.unpickler import plain
+from s3prl_vqpool.checkpoints.unpickler import Malformed, plain
 from s3prl_vqpool.errors import DamagedCheckpoint, InputError
 
 WAYS: dict[str, Callable[[Path, Path], Path]] = {
@@ -323,3 +323,15 @@ def test_file_that_wants_fairseqs_classes_is_refused_by_name(
     with pytest.raises(InputError, match=r"asks to import fairseq_configs\.FairseqConfig;") as refusal:
         fairseq.load(path)
     assert not isinstance(refusal.value, DamagedCheckpoint)
+
+
+@pytest.mark.parametrize(("levels", "fits"), [(50, True), (51, False)])
+def test_records_are_converted_to_a_bounded_depth(levels: int, fits: bool) -> None:
+    nested: object = 7
+    for _ in range(levels):
+        nested = [nested]
+    if fits:
+        assert plain(nested) == nested
+    else:
+        with pytest.raises(Malformed, match="nested more than 50 deep"):
+            plain(nested)

@@ -191,3 +191,26 @@ def test_hash_covers_names_dtypes_shapes_and_numbers() -> None:
     ]
     assert len({hash_of(weights) for weights in others}) == len(others)
     assert hash_of(others[0]) == hash_of(dict(reversed(others[0].items())))
+
+
+def test_codebooks_move_with_their_centroids() -> None:
+    books = codebooks()
+    moved = books.to(torch.device("meta"))
+    assert {each.device.type for each in moved.centroids} == {"meta"}
+    assert (moved.columns, moved.identity) == (books.columns, books.identity)
+
+
+@pytest.mark.parametrize("width", [1, 7])
+def test_codebooks_need_all_their_columns(width: int) -> None:
+    with pytest.raises(InputError, match=r"columns . to . of layer 0, but the upstream gives 1 layers of"):
+        codebooks().quantize_states([torch.zeros(1, 2, width)])
+
+
+@pytest.mark.parametrize("layers", ["0", "0,1,2", "0,-1"])
+def test_layers_that_do_not_fit_the_codebooks_are_refused(layers: str, tmp_path: Path) -> None:
+    path = tmp_path / "kmeans.safetensors"
+    codebooks().save(path)
+    tensors = safetensors.torch.load_file(path)
+    safetensors.torch.save_file(tensors, path, {"columns": "0:3,3:8", "layers": layers})
+    with pytest.raises(InputError, match=r"layers .* for 2 codebooks"):
+        KMeansCodebooks.load(path)

@@ -105,3 +105,9 @@ def test_what_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     pieces.require_memory(2 * 10**9, torch.device("cpu"))
     with pytest.raises(InputError, match=r"needs about 2\.1 GB of memory, 2\.0 GB are free"):
         pieces.require_memory(21 * 10**8, torch.device("cpu"))
+
+
+def test_memory_is_three_times_the_first_layer() -> None:
+    """One second of base-size wav2vec 2.0: 512 channels at 3,200 places, 4 bytes a number."""
+    extractor = nn.Sequential(nn.Conv1d(1, 512, 10, stride=5), nn.Conv1d(512, 8, 3, stride=2))
+    assert pieces.bytes_needed(extractor, 16_000) == 3 * 512 * 3200 * 4

@@ -119,3 +119,20 @@ def test_tensors_of_another_shape_are_damaged(whole: Path, tmp_path: Path) -> No
         save_file({key: value for key, value in tensors.items() if key != name}, path)
         with pytest.raises(InputError, match=r"shard-00000\.safetensors: damaged: vqpool store verify"):
             use(copied)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [(key, 0) for key in ("utterances", "samples", "layers", "dim", "downsample_rate", "threads", "shards")]
+    + [("batch_seconds", 0), ("batch_seconds", -0.5), ("threads", 2**20 + 1), ("codebook_sizes", [0])],
+)
+def test_numbers_beyond_what_a_store_can_have_are_refused(
+    key: str, value: Any, stores: Callable[[str], Store], tmp_path: Path
+) -> None:
+    folder = tmp_path / "store"
+    shutil.copytree(stores("mfcc").folder, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert key in manifest
+    (folder / "manifest.json").write_text(json.dumps({**manifest, key: value}))
+    with pytest.raises(InputError, match=r"manifest\.json"):
+        Store.open(folder)

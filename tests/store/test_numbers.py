@@ -21,6 +21,7 @@ from torch.testing import assert_close
 from s3prl_vqpool import cli
 from s3prl_vqpool.corpora import audio
 from s3prl_vqpool.store import Store
+from s3prl_vqpool.store.encode import kept_frames
 
 KINDS = ("mfcc", "large", "base")
 Stores = Callable[[str], Store]
@@ -150,3 +151,9 @@ def test_folds_share_one_store(synthetic: Any, tmp_path: Path, build: Any) -> No
         corpus = build("er", {**datarc, "test_fold": fold, "pre_load": False}).corpus
         rows = [row for split in corpus.splits.values() for row in store.rows(split)]
         assert sorted(rows) == list(range(len(store.utterances)))
+
+
+def test_kept_frames_are_those_of_s3prls_featurizer() -> None:
+    """Python's `round`, as in s3prl/upstream/interfaces.py: half to even. At least one frame is kept."""
+    samples = [1, 100, 160, 161, 320, 480, 481, 800, 16_000]
+    assert kept_frames(samples, 320).tolist() == [1, 1, 1, 1, 1, 2, 2, 2, 50]

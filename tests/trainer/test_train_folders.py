@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,8 @@ import pytest
 from training import SECTION, Config, one_line, state_of, train
 
 from s3prl_vqpool.files import alone
-from s3prl_vqpool.trainer.runs import best
+from s3prl_vqpool.store import Store
+from s3prl_vqpool.trainer.runs import best, groups
 
 
 @pytest.mark.parametrize("save_step", [20, 250])
@@ -106,3 +108,42 @@ def test_train_refuses_a_head_that_another_process_trains(
     assert one_line(capsys).startswith(f"error: {busy}: process {first.pid} on ")
     assert list((tmp_path / "exp").rglob("*.*")) == [busy / ".lock"]
     assert train(folder, file, tmp_path / "exp", "--lr", "1e-2") == 0
+
+
+def test_heads_continue_together_from_a_step_that_all_have(tmp_path: Path) -> None:
+    """By hand: two at the end, two with 20 and 40 in common, one with nothing."""
+    saved = {"a": [20, 100], "b": [100], "c": [20, 40], "d": [20, 40, 60]}
+    runs = {}
+    for name, steps in saved.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        for step in steps:
+            (folder / f"states-{step}.ckpt").touch()
+        runs[name] = SimpleNamespace(folder=folder, config={"runner": {"total_steps": 100}})
+    a, b, c, d = runs.values()
+    assert groups([a, b, c, d]) == {100: [a, b], 40: [c, d]}
+    assert groups([a, b]) == {100: [a, b]}
+    (tmp_path / "e").mkdir()
+    e = SimpleNamespace(folder=tmp_path / "e", config=a.config)
+    assert groups([c, d, e]) == {40: [c], 60: [d], 0: [e]}
+
+
+@pytest.mark.parametrize(("short", "code"), [(0, 0), (1, 2)])
+def test_vectors_must_fit_into_the_memory(
+    short: int,
+    code: int,
+    ic: Any,
+    config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _, folder = ic("mfcc")
+    store = Store.open(folder)
+    first = store.vectors("VQ-LP", [0])  # [1, layers, D]
+    needed = len(store.utterances) * first.numel() * first.element_size()
+    memory = {"SC_PHYS_PAGES": needed - short, "SC_PAGE_SIZE": 1}
+    monkeypatch.setattr("os.sysconf", lambda name, real=os.sysconf: memory.get(name) or real(name))
+    assert train(folder, config(total_steps=2), tmp_path / "exp") == code
+    if code:
+        assert "this machine has" in one_line(capsys)

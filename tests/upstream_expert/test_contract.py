@@ -285,3 +285,9 @@ def test_logits_that_are_not_finite_give_no_codes() -> None:
         logits[0, 0, 5] = bad
         with pytest.raises(InputError, match="logits of the codes are not finite"):
             best_entries(logits, 2)
+
+
+def test_entries_that_cannot_be_chosen_are_no_fault() -> None:
+    """A logit of minus infinity is an entry of probability 0, as where a codebook is masked."""
+    never = float("-inf")
+    assert best_entries(torch.tensor([[never, 1.0, never, 2.0]]), 2).tolist() == [[1, 1]]
