@@ -20,6 +20,7 @@ from ..errors import InputError, unknown_name
 from ..files import write_text
 from ..pooling import method
 from . import provenance, statistics
+from .board import Board, log_confusion
 from .config import Section, datarc_of, workers
 from .head import SuperbHead
 
@@ -53,6 +54,10 @@ class UtteranceExpert(SuperbHead):
     """
 
     best_score: Tensor
+    #: What TensorBoard gets beside the averages, where the experiment's optimizer is known.
+    board: Board | None = None
+    #: Whether the confusion matrix of every evaluation is logged.
+    draws = True
 
     #: Data of the task: corpus, folds, prediction files.
     task: Task
@@ -175,6 +180,10 @@ class UtteranceExpert(SuperbHead):
         accuracy = _average(records["acc"], None if split == "train" else records["weight"])
         for key, average in (("acc", accuracy), (self.loss_name, _average(records[self.loss_name]))):
             logger.add_scalar(f"{self._prefix}/{split}-{key}", average, global_step=global_step)
+        if self.board and split == "train":
+            self.board.log_training(logger, self._prefix, global_step)
+        elif self.board and self.draws:
+            self.log_confusion(split, records, logger, global_step)
         print(f"{split} acc: {accuracy}")
         lines = [f"{split} at step {global_step}: {accuracy}\n"]
         save_names = []
@@ -187,6 +196,10 @@ class UtteranceExpert(SuperbHead):
         if split in self.predicted_splits:
             self.write_predictions(split, records, global_step)
         return save_names
+
+    def log_confusion(self, split: str, records: dict[str, list], logger: Any, step: int) -> None:
+        """Log the confusion matrix of a split as an image, where matplotlib is there."""
+        log_confusion(logger, f"{self._prefix}/{split}", step, records, self.classes)
 
     def write_predictions(self, split: str, records: dict[str, list], step: int) -> None:
         """Write the predicted and the true labels of a split, and which model they are of."""

@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ..corpora.audio import SAMPLE_RATE
 from ..corpora.table import export
 from ..errors import InputError, unknown_name
+from .board import Board
 from .config import runner_section, with_numbers
 from .expert import UtteranceExpert
 
@@ -131,6 +132,9 @@ class Runner(s3prl_runner.Runner):
             raise InputError(
                 f"config.optimizer {self.config['optimizer']} cannot be used: {error}."
             ) from error
+        expert = _bare(self.downstream.model)
+        if isinstance(expert, UtteranceExpert):
+            expert.board = Board(self.args, self.config, optimizer, _bare(self.featurizer.model))
         if not is_leader_process():
             self._stop_after_last_step(optimizer)
         return optimizer

@@ -51,7 +51,7 @@ class Run:
         self.folder = Path(args.expdir)
         self.expert = deepcopy(expert, {id(expert.corpus): expert.corpus}).train()
         self.expert.expdir = self.folder
-        self.expert.predicted_splits = ()  # the trainer knows when to write them
+        self.expert.predicted_splits, self.expert.draws = (), False  # the trainer knows when
         self.featurizer = nn.Module()
         if layers > 1:
             self.featurizer.weights = nn.Parameter(torch.zeros(layers))

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from ..errors import InputError, unknown_name
 from ..files import alone
 from ..pooling import method
+from ..runner.board import Board
 from ..store import Store
 from ..store.threads import side_by_side
 from .batched import Heads, Run, batched
@@ -124,6 +125,8 @@ class Trainer:
             if begun:
                 run.load(load(run.folder / f"states-{begun}.ckpt"))
             cut_log(run.folder / "log.log", begun)
+            run.expert.board = Board(run.args, run.config, run.optimizer, run.featurizer)
+        self.chosen: dict[int, tuple[int, dict[str, dict[str, list]]]] = {}  # run -> step, records by split
         batches = self.data.batches(begun * runner["gradient_accumulate_steps"])
         seen: list[tuple[Tensor, Tensor, list[int]]] = []
         with ExitStack() as stack:
@@ -146,6 +149,13 @@ class Trainer:
                     seen = []
                 self._evaluate_and_save(step, epoch=drawn[-1][0])
                 bar.update()
+            self._draw()
+
+    def _draw(self) -> None:
+        """Log the confusion matrices of the predictions that were written last; only now, as it takes time."""
+        for number, (step, by_split) in self.chosen.items():
+            for split, records in by_split.items():
+                self.runs[number].expert.log_confusion(split, records, self.loggers[number], step)
 
     def _update(
         self, drawn: Sequence[tuple[int, list[int], list[int]]], step: int, heads: Heads
@@ -194,9 +204,10 @@ class Trainer:
         splits, found = self.runner["eval_dataloaders"], []
         others = step == self.runner["eval_step"] or "dev" not in splits
         by_split = [self._evaluate_split(split, step) for split in splits]
-        for run, logged in zip(self.runs, zip(*by_split)):
+        for number, (run, logged) in enumerate(zip(self.runs, zip(*by_split))):
             found.append([name for names, _ in logged for name in names])
             if found[-1] or others:
+                self.chosen[number] = step, {split: records for split, (_, records) in zip(splits, logged)}
                 for split, (_, records) in zip(splits, logged):
                     run.expert.write_predictions(split, records, step)
         return found

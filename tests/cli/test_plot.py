@@ -171,6 +171,15 @@ def test_layer_weights_are_the_softmax(experiment: Path) -> None:
     assert weights.tolist() == pytest.approx(softmax([0.0, 1.0, 2.0]).tolist())
 
 
+def test_a_table_gives_the_intervals_of_its_json(table: Path) -> None:
+    content = json.loads(table.read_text())
+    content["rows"][0]["interval"] = {"KS": [45.5, 55.0]}
+    table.write_text(json.dumps(content))
+    found = sources.table(table)
+    assert found[["layer", "accuracy", "low", "high"]].iloc[0].tolist() == ["mean", 50.0, 45.5, 55.0]
+    assert found["low"].isna().tolist() == [False, True, True]
+
+
 # ------------------------------------------------------------------------------------------------ refusals
 def test_what_is_there_stays(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "a.png"
