@@ -16,7 +16,7 @@ from .options import refuse_renamed
 #: imports are in its ``run`` only.
 VERBS = {
     "doctor": "say whether the main job can run here, and why not",
-    "corpora": "show which corpora are named, and whether they are complete",
+    "corpora": "show which corpora are named and whether they are complete, or write one as a table",
     "list": "list the upstreams, downstreams and poolings",
     "synthesise": "synthesise small corpora",
     "demo": "run the main job on synthesised speech, VQ-LP beside mean",

@@ -71,11 +71,15 @@ def add_overwrite(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace the output if it is there already")
 
 
-def add_corpora(parser: argparse.ArgumentParser) -> None:
-    """Add ``--corpora FILE``, as `runner.named.find` takes it."""
+def add_corpora(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """Add ``--corpora FILE``, as `runner.named.find` takes it.
+
+    ``default``: argparse.SUPPRESS for an action of a verb that has the option too, so that it counts before the action.
+    """
     parser.add_argument(
         "--corpora",
         type=Path,
+        default=default,
         metavar="FILE",
         help="file that names the corpora: vqpool corpora --help (default: VQPOOL_CORPORA, or ./corpora.yaml)",
     )

@@ -17,10 +17,12 @@ from ..errors import InputError, unknown_name
 if TYPE_CHECKING:
     from .base import Corpus
 
+#: Keys of `datarc` that permit what is refused otherwise.
+PERMITTED = ("allow_missing_classes", "allow_shared_audio")
 #: Keys of `datarc` that say how a corpus is read. All other keys say which corpus it is.
 READING = (
     *("batch_size", "train_batch_size", "eval_batch_size", "num_workers", "pre_load", "max_timestep"),
-    *("allow_missing_classes", "allow_shared_audio"),
+    *PERMITTED,
 )
 
 

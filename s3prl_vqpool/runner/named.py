@@ -18,7 +18,7 @@ from typing import Any
 
 from ..corpora import describe
 from ..corpora.checks import unofficial
-from ..corpora.tasks import READING, Task, by_downstream, by_name
+from ..corpora.tasks import PERMITTED, READING, Task, by_downstream, by_name
 from ..errors import InputError, one_line, unknown_name
 from ..files import parse_yaml, whole
 from . import config, plugin
@@ -120,8 +120,9 @@ def _section(file: Path, name: str, values: Any) -> dict[str, Any]:
 
 def _known(file: Path, task: Task, key: str, places: list[str]) -> str:
     """``key``, if it says which corpus is meant or which of its classes may be missing."""
-    own = [each for each in config.default_datarc(task.downstream) if each not in (*READING, task.fold_key)]
-    known = list(dict.fromkeys([*places, *own, "allow_missing_classes"]))
+    every = config.default_datarc(task.downstream)
+    own = [key for key in every if key in PERMITTED or key not in (*READING, task.fold_key)]
+    known = list(dict.fromkeys([*places, *own]))
     if key not in known:
         raise unknown_name(f"key in {file}: {task.name}:", key, known)
     return key
