@@ -13,7 +13,7 @@ PIP = $(1)/bin/python -m pip install --quiet --disable-pip-version-check -c cons
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
 
-demo: $(VENV)/.package ## install, then the main job on synthesised speech: VQ-LP beside mean
+demo: $(VENV)/.package ## install, then the main job on synthesised speech: VQ-LP beside mean, and a page
 	$(VENV)/bin/vqpool demo --output demo
 
 reproduce-embedded: $(VENV)/.report ## install, then the paper's tables of two small upstreams on four synthesised corpora
@@ -44,7 +44,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.package: $(VENV)/bin/python setup.py constraints.txt
-	$(call PIP,$(VENV)) -e .
+	$(call PIP,$(VENV)) -e ".[report]"
 	touch $@
 
 $(VENV)/.test: $(VENV)/bin/python setup.py constraints.txt

@@ -13,7 +13,10 @@ from ..files import alone
 from ..runner.plugin import folder
 from .options import add_upstream
 
-HELP = "Train and evaluate keyword spotting through S3PRL's runner on synthesised speech: VQ-LP beside mean."
+HELP = (
+    "Train and evaluate keyword spotting through S3PRL's runner on synthesised speech: VQ-LP beside mean. Then write a "
+    "page with both, and with utterances to look at and to hear."
+)
 EXAMPLE = "vqpool demo --output demo"
 WHEN_STOPPED = "what is done is kept; the same command continues"
 POOLINGS = ("VQ-LP", "mean")
@@ -39,10 +42,38 @@ def run(args: argparse.Namespace) -> int:
     with alone(out):
         datarc = synthetic.synthesise(out / "corpora", ("ks",))["ks"]
         accuracies = {name: _train_and_evaluate(name, args.upstream, out / name, datarc) for name in POOLINGS}
+        page = _write_page(out, args.upstream, datarc)
     print(f"\nkeyword spotting, 12 classes, synthesised speech, -u {args.upstream}, test accuracy:")
     for name, accuracy in accuracies.items():
         print(f"  {name:8}{100 * accuracy:6.2f} %")
+    print(f"\nthe page: {page}")
     return 0
+
+
+def _write_page(out: Path, upstream: str, datarc: dict[str, str]) -> str:
+    """Extract the corpus, write the page, and say where it is; or why there is none."""
+    from ..report import page
+
+    try:
+        page.require()
+    except InputError as error:
+        return str(error)
+    override = ",,".join(f"config.downstream_expert.datarc.{key}={value}" for key, value in datarc.items())
+    _run(
+        "s3prl_vqpool",
+        "extract",
+        "-u",
+        upstream,
+        "-d",
+        "vqpool_ks",
+        "-o",
+        override,
+        "--store",
+        str(out / "store"),
+    )
+    experiments = [out / name for name in POOLINGS]
+    page.write([*experiments, out / "store"], out / "report.html")
+    return f"{out / 'report.html'}: open it in a browser"
 
 
 def _train_and_evaluate(pooling: str, upstream: str, expdir: Path, datarc: dict[str, str]) -> float:
@@ -76,11 +107,16 @@ def _train_and_evaluate(pooling: str, upstream: str, expdir: Path, datarc: dict[
 
 
 def _runner(*argv: str) -> str:
-    """Run run_downstream.py in its own process, with its progress on this terminal. Returns what it printed."""
-    print(f"$ run_downstream.py {' '.join(argv)}", flush=True)
-    command = [sys.executable, "-m", "s3prl_vqpool.runner.run_downstream", *argv]
-    finished = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    """Run run_downstream.py in its own process; what it printed."""
+    return _run("s3prl_vqpool.runner.run_downstream", *argv)
+
+
+def _run(module: str, *argv: str) -> str:
+    """Run a module in its own process, with its progress on this terminal. Returns what it printed."""
+    program = "vqpool" if module == "s3prl_vqpool" else "run_downstream.py"
+    print(f"$ {program} {' '.join(argv)}", flush=True)
+    finished = subprocess.run([sys.executable, "-m", module, *argv], stdout=subprocess.PIPE, text=True)
     print(finished.stdout, end="", flush=True)
     if finished.returncode:
-        raise InputError(f"the demo stopped: run_downstream.py ended with exit code {finished.returncode}.")
+        raise InputError(f"the demo stopped: {program} ended with exit code {finished.returncode}.")
     return finished.stdout

@@ -13,6 +13,8 @@ HELP = (
     "corpora.yaml beside them."
 )
 EXAMPLE = "vqpool synthesise --output demo/corpora --tasks ks er"
+#: Of the suggested training: minutes on two CPU cores.
+SHORT = {"runner.total_steps": 100, "runner.eval_step": 50, "runner.log_step": 50, "optimizer.lr": "1e-2"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,10 +46,9 @@ def run(args: argparse.Namespace) -> int:
         made = synthetic.synthesise(args.output, args.tasks, args.size, args.seed)
         file = named.add(args.output, made)
     for name, datarc in made.items():
-        override = ",,".join(
-            f"config.downstream_expert.datarc.{key}={value}" for key, value in datarc.items()
-        )
-        downstream = by_name(name).downstream
-        print(f'{name}: run_downstream.py -m train -n {name} -u mfcc_vq -d {downstream} -o "{override}"')
+        settings = {**{f"downstream_expert.datarc.{key}": value for key, value in datarc.items()}, **SHORT}
+        override = ",,".join(f"config.{key}={value}" for key, value in settings.items())
+        command = f"run_downstream.py -m train -n {name} -u wav2vec2_vq_tiny -d {by_name(name).downstream}"
+        print(f'{name}: {command} -o "{override}"')
     print(f"they are named in {file}: vqpool corpora --corpora {file}")
     return 0

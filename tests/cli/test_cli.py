@@ -129,8 +129,10 @@ def test_synthesise_prints_commands_with_the_corpus_in_them(
     file = tmp_path / "corpora.yaml"
     assert told == f"they are named in {file}: vqpool corpora --corpora {file}"
     assert line == (
-        "ic: run_downstream.py -m train -n ic -u mfcc_vq -d vqpool_ic -o "
-        f'"config.downstream_expert.datarc.file_path={tmp_path}/fluent_speech_commands_dataset"'
+        "ic: run_downstream.py -m train -n ic -u wav2vec2_vq_tiny -d vqpool_ic -o "
+        f'"config.downstream_expert.datarc.file_path={tmp_path}/fluent_speech_commands_dataset,,'
+        "config.runner.total_steps=100,,config.runner.eval_step=50,,config.runner.log_step=50,,"
+        'config.optimizer.lr=1e-2"'
     )
 
 

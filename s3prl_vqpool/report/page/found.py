@@ -112,11 +112,13 @@ def _cells(row: Any, tasks: list[str], layered: bool, average: bool) -> Iterator
 
 
 def _spread(row: Any, column: str) -> str:
-    """A column's interval, else its deviation over repetitions, in words."""
+    """A column's interval, with † where a test finds a difference from AP, else its deviation, in words."""
+    p = (row.get("p") or {}).get(column)
+    sign = "†" if p is not None and float(p) < 0.05 else ""
     interval = (row.get("interval") or {}).get(column)
     if interval:
         low, high = map(float, interval)
-        return f"{low:.1f} to {high:.1f}"
+        return f"{low:.1f} to {high:.1f}{sign}"
     deviation = (row.get("deviation") or {}).get(column)
     return "" if deviation is None else f"± {float(deviation):.2f}"
 
