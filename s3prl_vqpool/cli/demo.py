@@ -71,8 +71,7 @@ def _write_page(out: Path, upstream: str, datarc: dict[str, str]) -> str:
         "--store",
         str(out / "store"),
     )
-    experiments = [out / name for name in POOLINGS]
-    page.write([*experiments, out / "store"], out / "report.html")
+    page.write([out], out / "report.html")
     return f"{out / 'report.html'}: open it in a browser"
 
 

@@ -14,7 +14,7 @@ import torch
 from ...corpora.audio import SAMPLE_RATE
 
 MELS = 80
-_RANGE = 70.0
+_RANGE = 60.0
 """Decibels below the loudest field that are told apart."""
 _LEVELS = 48
 """Colours of a spectrogram: few, so that the file is small."""
