@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -10,10 +10,11 @@ import torch
 from s3prl.upstream.baseline.expert import UpstreamExpert as Baseline
 from torch import Tensor, nn
 
+from s3prl_vqpool.codes import partial
 from s3prl_vqpool.codes.codebook import Codebook
 from s3prl_vqpool.codes.kmeans import KMeansCodebooks
 from s3prl_vqpool.codes.plain import plain_upstream
-from s3prl_vqpool.codes.upstream import WithCodes, hash_of
+from s3prl_vqpool.codes.upstream import WithCodes, check_finite, hash_of
 from s3prl_vqpool.errors import InputError
 
 
@@ -60,6 +61,7 @@ class UpstreamExpert(WithCodes, _Upstream):
             self.min_frames = (
                 2  # it divides by the standard deviation over time, which one frame does not have
             )
+        self._stops: bool | None = None  # not tried yet
         self.use_statistics(codebook.statistics)
 
     @torch.no_grad()
@@ -68,6 +70,16 @@ class UpstreamExpert(WithCodes, _Upstream):
         if self.codebooks.centroids[0].device != states[0].device:
             self.codebooks = self.codebooks.to(states[0].device)
         return self.codebooks.quantize_states(states)
+
+    def quantized_alone(self, wav: Tensor) -> Iterator[Tensor] | None:
+        last = max(self.codebooks.layers, default=0)
+        if self._stops is None:
+            self._stops = partial.stops_after(self.upstream, last)
+        if not self._stops:
+            return None
+        states = partial.hidden_states(self.upstream, [wav], last)
+        check_finite([wav], states, self.code_lengths([len(wav)]))
+        return iter([self.quantize({"hidden_states": states}, [wav])])
 
     def without_padding(self) -> AbstractContextManager[None] | None:
         apart = isinstance(self.upstream, Baseline) and "kaldi" in self.upstream.config  # computed one by one
