@@ -62,18 +62,31 @@ def unknown_name(kind: str, name: object, choices: Iterable[str], full_list: boo
 
 def report(error: BaseException) -> int:
     """Print an error as one line on stderr; the exit code for a user's mistake, 2."""
-    print(f"error: {one_line(error)}", file=sys.stderr)
+    _say(f"error: {one_line(error)}")
     return 2
 
 
+def _say(line: str) -> None:
+    """Print on stderr, if it takes anything: a command's exit code does not depend on it."""
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
+#: How torch begins the message of an error that it has carried over from a DataLoader's worker, with its traceback.
+_WRAPPED = re.compile(r"Caught \w+ in ")
 #: What stands before the message of an error that torch has carried over from a DataLoader's worker.
 _FROM_WORKER = re.compile(r"^[\w.]*(?:Error|Exception|Checkpoint|File): (?:\[Errno \d+\] )?")
 
 
 def one_line(error: BaseException) -> str:
-    """The message, also of an error that a DataLoader worker raised and torch wrapped into its traceback."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0] if len(lines) == 1 else _FROM_WORKER.sub("", lines[-1])
+    """The message, also of an error that a DataLoader worker raised and torch wrapped into its traceback.
+
+    A newline, as in the name of a file, is written as ``\\n``.
+    """
+    text = str(error).strip() or type(error).__name__
+    if _WRAPPED.match(text):
+        return _FROM_WORKER.sub("", text.splitlines()[-1])
+    return "\\n".join(text.splitlines()) if isinstance(error, InputError) else " ".join(text.split())
 
 
 # ------------------------------------------------------------------------------------------ around a command
@@ -110,9 +123,7 @@ def run_command(work: Callable[[], int], where: Callable[[], str], reader_left: 
         if found is None:
             raise
         line, code = one_line(found), 2 if isinstance(found, InputError) else 1
-    print(
-        f"error: {line}", file=sys.stderr
-    )  # here the traceback is gone, so progress bars have printed their last line
+    _say(f"error: {line}")  # here the traceback is gone, so progress bars have printed their last line
     return code
 
 
@@ -168,7 +179,7 @@ def _importing(frame: FrameType | None) -> bool:
 
 def _stopped(number: int, where: Callable[[], str]) -> int:
     word = "terminated" if number == signal.SIGTERM else "interrupted"
-    print(f"{word} in {where()}", file=sys.stderr, flush=True)
+    _say(f"{word} in {where()}")
     return 128 + number
 
 

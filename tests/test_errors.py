@@ -87,7 +87,19 @@ def test_a_bug_is_raised() -> None:
 def test_an_error_of_a_worker_is_its_last_line() -> None:
     text = "Caught OSError in worker.\nTraceback\n  File x\nPermissionError: [Errno 13] Permission denied: '/x.wav'"
     assert one_line(OSError(text)) == "Permission denied: '/x.wav'"
-    assert one_line(InputError("Caught\ns3prl_vqpool.errors.InputError: x.wav: no.")) == "x.wav: no."
+    text = "Caught InputError in DataLoader worker process 0.\nTraceback\ns3prl_vqpool.errors.InputError: x.wav: no."
+    assert one_line(InputError(text)) == "x.wav: no."
+
+
+def test_a_name_with_a_newline_is_named_whole() -> None:
+    assert one_line(InputError("no\nsuch.wav: no such file.")) == r"no\nsuch.wav: no such file."
+
+
+@pytest.mark.parametrize("where", ["2>/dev/full", "2>&-"])
+def test_exit_code_does_not_depend_on_standard_error(where: str) -> None:
+    code = "import sys; from s3prl_vqpool.errors import *; "
+    code += "sys.exit(run_command(lambda: (_ for _ in ()).throw(InputError('no')), str))"
+    assert subprocess.run(["bash", "-c", f'"{sys.executable}" -c "{code}" {where}']).returncode == 2
     assert one_line(InputError("ValueError: x: kept")) == "ValueError: x: kept"
 
 

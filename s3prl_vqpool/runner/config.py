@@ -180,13 +180,20 @@ def default_datarc(downstream: str) -> dict[str, Any]:
     return find(downstream, None)[1]["downstream_expert"]["datarc"]
 
 
+#: More processes than this are a slip of the hand, which a machine may not survive.
+_MOST_WORKERS = 256
+
+
 def workers(datarc: Section) -> int:
     """Processes that read audio, of `num_workers`: None means the cores that this process may use, at most 8."""
     if datarc["num_workers"] is None:
         return min(
             len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8
         )
-    return datarc.whole("num_workers", least=0)
+    found = datarc.whole("num_workers", least=0)
+    if found > _MOST_WORKERS:
+        raise InputError(f"{datarc.name}.num_workers: expected at most {_MOST_WORKERS}, but got {found}.")
+    return found
 
 
 def runner_section(config: dict[str, Any]) -> Section:
