@@ -7,11 +7,13 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TextIO
 
 from .errors import InputError, in_file
@@ -72,14 +74,24 @@ def write_tensors(
     path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
     """A safetensors file, whole or not at all; the same tensors and metadata give the same bytes."""
+    with whole(path) as temporary:
+        put_tensors(temporary, tensors, metadata)
+
+
+def put_tensors(
+    temporary: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a safetensors file under the name that `whole` gave."""
     from safetensors.torch import save, save_file
 
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with whole(path) as temporary:
-        if metadata is None:
-            save_file(contiguous, temporary)
-        else:
-            temporary.write_bytes(_with_sorted_header(save(contiguous, dict(metadata))))
+    if metadata is not None:
+        temporary.write_bytes(_with_sorted_header(save(contiguous, dict(metadata))))
+        return
+    # safetensors 0.8 writes to a name of its own beside the file, which stays there after a kill
+    with TemporaryDirectory(".part", f"{temporary.name.removesuffix('.part')}.", temporary.parent) as folder:
+        save_file(contiguous, Path(folder, "tensors"))
+        os.replace(Path(folder, "tensors"), temporary)
 
 
 def _with_sorted_header(content: bytes) -> bytes:
@@ -254,7 +266,7 @@ def remove_parts(folder: str | Path, name: str = "") -> None:
     """Remove what killed processes left of files in ``folder``, or of the one called ``name``; call it when alone."""
     for path in Path(folder).glob(".*.part"):
         if not name or path.name.startswith(f".{name}."):
-            path.unlink(missing_ok=True)
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def parse_json(text: str, name: str, way_out: str) -> Any:

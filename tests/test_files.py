@@ -8,6 +8,8 @@ import os
 import signal
 import socket
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -245,3 +247,30 @@ def test_what_is_no_safetensors_file_is_one_line(tmp_path: Path, content: bytes,
     assert len(str(refusal.value).splitlines()) == 1
     with pytest.raises(InputError, match=problem if "is a" in problem else "damaged or truncated"):
         torch_files.read(path)
+
+
+@pytest.mark.parametrize("moment", ["while safetensors writes", "after it"])
+def test_what_a_kill_leaves_of_tensors_is_removed_by_the_next(tmp_path: Path, moment: str) -> None:
+    """safetensors 0.8 writes to a name of its own, which `remove_parts` did not know."""
+    ends = (
+        "open(Path(path).parent / '.tmpXYZ', 'wb').close(); os._exit(9)"
+        if "while" in moment
+        else "real(x, path); os._exit(9)"
+    )
+    code = f"""
+import os
+from pathlib import Path
+import safetensors.torch, torch
+from s3prl_vqpool.files import whole, write_tensors
+real = safetensors.torch.save_file
+def save_file(x, path):
+    {ends}
+safetensors.torch.save_file = save_file
+write_tensors({str(tmp_path / "a.safetensors")!r}, {{"a": torch.ones(3)}})
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 9
+    assert len(list(tmp_path.iterdir())) == 1
+    remove_parts(tmp_path, "b.safetensors")
+    assert len(list(tmp_path.iterdir())) == 1
+    remove_parts(tmp_path, "a.safetensors")
+    assert list(tmp_path.iterdir()) == []

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..files import parse_json, read_tensors, whole, write_tensors, write_text
+from ..files import parse_json, put_tensors, read_tensors, whole, write_text
 from . import torch_files
 from .unpickler import MODEL, Malformed, Name, Record, named_in, plain, refused
 from .weights import require_finite
@@ -288,7 +288,7 @@ def save(checkpoint: Converted, path: str | Path) -> list[Path]:
         name: weight.clone() for name, weight in checkpoint.model_weight.items()
     }  # none shares a storage
     with whole(path) as temporary:
-        write_tensors(temporary, weights)
+        put_tensors(temporary, weights)
         write_text(described, json.dumps(configs, indent=1) + "\n")
     return [path, described]
 
