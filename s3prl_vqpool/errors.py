@@ -115,7 +115,7 @@ def run_command(work: Callable[[], int], where: Callable[[], str], reader_left: 
             _flush()
         return reader_left
     except KeyboardInterrupt as stop:
-        return _stopped(getattr(stop, "number", signal.SIGINT), where)
+        line, code = "", 128 + getattr(stop, "number", signal.SIGINT)
     except (InputError, ImportError) as error:
         line, code = one_line(error), 2 if isinstance(error, InputError) else 1
     except Exception as error:
@@ -123,7 +123,10 @@ def run_command(work: Callable[[], int], where: Callable[[], str], reader_left: 
         if found is None:
             raise
         line, code = one_line(found), 2 if isinstance(found, InputError) else 1
-    _say(f"error: {line}")  # here the traceback is gone, so progress bars have printed their last line
+    # here the traceback is gone, so progress bars have printed their last line
+    if code > 128:
+        return _stopped(code - 128, where)
+    _say(f"error: {line}")
     return code
 
 
@@ -212,6 +215,7 @@ _ADVICE = {
 #: The number of a system's error in the message of another: Rust's, Python's in a worker, torch's.
 _HIDDEN = re.compile(r"(?:os error |\[Errno |: No space left on device \()(\d+)[)\]]")
 _SHORT_WRITE = re.compile(r"PytorchStreamWriter failed|file write failed|unexpected pos \d+ vs")
+_MEMORY = re.compile(r"can't allocate memory|out of memory|Unable to allocate ")
 _SHARED_MEMORY = re.compile(r"out of shared memory|</?torch_\d+_")
 
 
@@ -230,6 +234,10 @@ def refusal(error: Exception) -> Exception | None:
         return InputError(
             "/dev/shm: too little shared memory for the DataLoader's workers: enlarge it, or give "
             "-o config.downstream_expert.datarc.num_workers=0."
+        )
+    if isinstance(error, MemoryError) or _MEMORY.search(str(error)):
+        return InputError(
+            f"too little memory ({one_line(error)[:150]}): choose smaller sizes or batches, or free some memory."
         )
     hidden = in_file(error, "")
     if isinstance(hidden, OSError) and hidden.errno is not None:
