@@ -12,7 +12,9 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from s3prl_vqpool import errors
 from s3prl_vqpool.errors import InputError, one_line, run_command
@@ -207,3 +209,12 @@ def test_a_signal_amid_the_import_of_s3prl_is_one_line(
     _, printed = started.communicate(timeout=60)
     assert started.returncode == code, printed
     assert printed == f"{word} in run_downstream.py: no checkpoint has been saved yet; run it again\n"
+
+
+@pytest.mark.parametrize("take", [
+    lambda: torch.empty(2**50), lambda: np.empty(2**50), lambda: bytearray(2**60), lambda: torch.nn.Linear(2**25, 2**25)
+])  # fmt: skip
+def test_too_little_memory_is_one_line(take: Callable[[], object], capsys: pytest.CaptureFixture) -> None:
+    assert run_command(lambda: bool(take()), lambda: "") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: too little memory (")

@@ -86,6 +86,7 @@ def read(
         apply(option, config)
     if datarc is not None:
         _agree(by_downstream(downstream), config, datarc)
+    check_known(config)
     return with_numbers(config)
 
 
@@ -143,6 +144,9 @@ def _value(text: str) -> Any:
         return text
 
 
+_MOST = 2**31 - 1
+
+
 class Section(dict[str, Any]):
     """A section of the config. A missing key raises InputError, and so does a key that is not ``known``."""
 
@@ -160,12 +164,12 @@ class Section(dict[str, Any]):
             f"{self.name} has no {key!r}: add it to the config, or give -o {self.name}.{key}=VALUE."
         )
 
-    def whole(self, key: str, least: int = 1, most: int = 2**62) -> int:
+    def whole(self, key: str, least: int = 1, most: int = _MOST) -> int:
         """The whole number under ``key``; InputError for anything else, or one outside ``least`` and ``most``."""
         value = self[key]
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not least <= value <= most or value % 1:
-            wanted = f"from {least} up" if most == 2**62 else f"from {least} to {most}"
+            wanted = f"from {least} to {most}" if number and value > most else f"from {least} up"
             raise InputError(f"{self.name}.{key}: expected a whole number {wanted}, but got {value!r}.")
         return int(value)
 
@@ -190,19 +194,41 @@ def workers(datarc: Section) -> int:
         return min(
             len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8
         )
-    found = datarc.whole("num_workers", least=0)
-    if found > _MOST_WORKERS:
-        raise InputError(f"{datarc.name}.num_workers: expected at most {_MOST_WORKERS}, but got {found}.")
-    return found
+    return datarc.whole("num_workers", least=0, most=_MOST_WORKERS)
+
+
+#: What S3PRL's runner reads of a config (s3prl/downstream/runner.py).
+_SECTIONS = ("runner", "optimizer", "scheduler", "specaug", "downstream_expert")
+_RUNNER = (
+    *("total_steps", "gradient_clipping", "gradient_accumulate_steps", "log_step", "eval_step", "save_step"),
+    *("max_keep", "eval_dataloaders", "train_dataloader", "evaluate_ratio", "fp16"),
+)
+
+
+def check_known(config: dict[str, Any]) -> None:
+    """InputError for a section, or a key of `runner`, that nothing reads in a run of this project's downstreams."""
+    Section("config", config, _SECTIONS)
+    Section("config.runner", config["runner"], _RUNNER)
 
 
 def runner_section(config: dict[str, Any]) -> Section:
     """The section `runner`; numbers of steps become integers, also in ``config``.
 
     Raises:
-        InputError: a number of steps that is not whole, or any number that is not above 0.
+        InputError: a number of steps that is not whole, any number that is not above 0, splits that are no list, or
+            an optimizer or scheduler without a name.
     """
     section = Section("config.runner", config["runner"])
+    splits = section.get("eval_dataloaders", [])
+    if not (isinstance(splits, list) and all(isinstance(split, str) for split in splits)):
+        raise InputError(f"config.runner.eval_dataloaders: expected a list of splits, but got {splits!r}.")
+    for kind in ("optimizer", "scheduler"):  # S3PRL evaluates the name
+        values = config.get(kind, {})
+        if kind == "scheduler" and not values:
+            continue  # S3PRL goes without
+        named = Section(f"config.{kind}", values).get("name", kind)
+        if not str(named).isidentifier():
+            raise InputError(f"config.{kind}.name: expected S3PRL's name of one, but got {named!r}.")
     for key in ("total_steps", "gradient_accumulate_steps", "log_step", "eval_step", "save_step", "max_keep"):
         section[key] = config["runner"][key] = section.whole(key)
     positive("config.runner.gradient_clipping", section["gradient_clipping"], infinite=True)

@@ -75,7 +75,7 @@ def _alone(folder: Path | None) -> Iterator[None]:
 
 @contextmanager
 def _no_leftovers(expdir: Path | None) -> Iterator[None]:
-    """After an InputError before the first checkpoint or log line, remove what the failed start wrote."""
+    """After a refusal, or too little memory, before the first checkpoint or log line, remove what the start wrote."""
     if expdir is None:
         yield
         return
@@ -85,7 +85,7 @@ def _no_leftovers(expdir: Path | None) -> Iterator[None]:
         yield
     except files.Busy:
         raise
-    except InputError:
+    except (InputError, MemoryError, RuntimeError):
         new = set(expdir.glob("*")) - before
         if all(path.name.startswith(("args_", "config_", "events.")) for path in new):
             for path in new:

@@ -15,8 +15,9 @@ from torch.nn.parallel import DistributedDataParallel
 from ..corpora.audio import SAMPLE_RATE
 from ..corpora.table import export
 from ..errors import InputError, unknown_name
+from . import plugin
 from .board import Board
-from .config import runner_section, with_numbers
+from .config import check_known, runner_section, with_numbers
 from .expert import UtteranceExpert
 
 
@@ -39,6 +40,8 @@ class Runner(s3prl_runner.Runner):
     def __init__(self, args: argparse.Namespace, config: dict[str, Any]) -> None:
         config = with_numbers(config)
         if args.mode == "train":
+            if args.downstream in plugin.downstreams():
+                check_known(config)
             runner_section(config)
             if config["runner"].get("fp16") and torch.device(args.device).type != "cuda":
                 raise InputError(

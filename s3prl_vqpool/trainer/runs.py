@@ -22,7 +22,7 @@ from ..errors import InputError
 from ..files import parse_yaml, remove_parts, whole, write_text
 from ..pooling import method
 from ..runner.command_line import s3prl_parser
-from ..runner.config import Section, modelrc_of, runner_section
+from ..runner.config import modelrc_of, runner_section
 from ..runner.expert import UtteranceExpert
 from ..runner.plugin import expert_of
 from ..store import Store
@@ -45,11 +45,6 @@ def name_of(rate: float) -> str:
 def check(config: dict[str, Any]) -> None:
     """Raise InputError for a config that S3PRL's runner cannot use, or that does not work with a store."""
     runner, modelrc = runner_section(config), modelrc_of(config)
-    Section("config.optimizer", config["optimizer"])
-    if not isinstance(runner["eval_dataloaders"], list):
-        raise InputError(
-            f"config.runner.eval_dataloaders: expected a list, but got {runner['eval_dataloaders']!r}."
-        )
     for place, given in (
         ("specaug", config.get("specaug")),
         ("runner.fp16", runner.get("fp16")),
