@@ -179,3 +179,18 @@ def test_other_upstreams_leave_no_codes() -> None:
     features = Featurizer(Frames(), upstream_device="cpu")(wavs, Frames()(wavs))
     with pytest.raises(InputError, match="the upstream published none"):
         codes.require([len(each) for each in features], "VQ-LP")
+
+
+@pytest.mark.parametrize(("more", "fits"), [(-5, False), (-4, True), (4, True), (5, False)])
+def test_codes_are_made_at_the_rate_of_the_hidden_states(more: int, fits: bool) -> None:
+    """S3PRL lets features and waveforms differ by fewer than 5 frames (its Featurizer's TOLERABLE_SEQLEN_DIFF)."""
+
+    class Longer(FramesWithCodes):
+        def quantize(self, result: dict, wavs: list) -> Tensor:
+            return torch.zeros(1, result["hidden_states"][0].size(1) + more, 2, dtype=torch.long)
+
+    if fits:
+        assert Longer()([torch.zeros(16000)])["codes"].size(1) == 49 + min(more, 0)
+    else:
+        with pytest.raises(InputError, match=f"codes of {49 + more} frames, but hidden states of 49"):
+            Longer()([torch.zeros(16000)])

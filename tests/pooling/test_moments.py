@@ -108,6 +108,11 @@ def test_deviation_second_derivative() -> None:
     w = w / w.sum(dim=1, keepdim=True)  # the formula takes weights that sum to 1, in float64 too
     frames = frames.double().requires_grad_()
     assert torch.autograd.gradgradcheck(lambda x: mean_and_deviation(x, w), (frames,))
+    found = mean_and_deviation(frames, w)
+    total = (found * torch.arange(found.numel()).view_as(found)).sum()
+    (kept,) = torch.autograd.grad(total, frames, create_graph=True)  # both ways to the first derivative agree
+    (plain,) = torch.autograd.grad(total, frames)
+    assert_close(kept, plain)
 
 
 def test_points_are_the_product() -> None:
