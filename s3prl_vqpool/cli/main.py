@@ -26,6 +26,7 @@ VERBS = {
     "train": "train heads on a store, all learning rates and poolings at once",
     "kmeans": "fit codebooks on an upstream without a quantizer",
     "kmeans import": "take over a k-means model that others published",
+    "embed": "write pooled vectors of audio files, folders and lists",
     "codes": "print or write the codes of audio files",
     "benchmark": "compute a table of the paper from stores",
     "report": "write a page with tables, figures and utterances to hear",
@@ -35,7 +36,18 @@ VERBS = {
 }
 #: Verbs that take upstreams and downstreams of the user's own, by these options, anywhere behind the verb.
 WITH_OWN_CODE = (
-    *("list", "extract", "store", "train", "kmeans", "kmeans import", "codes", "benchmark", "report"),
+    *(
+        "list",
+        "extract",
+        "store",
+        "train",
+        "kmeans",
+        "kmeans import",
+        "codes",
+        "embed",
+        "benchmark",
+        "report",
+    ),
 )
 OWN_CODE = ("--upstream-dir", "--downstream-dir")
 OWN_CODE_HELP = (

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from ..errors import InputError
 
+#: Verbs that take one pooling, as ``--pooling``; the others take several.
+_ONE_POOLING = ("embed", "store")
 #: A verb (None for all), a pattern of the old arguments (one on each line), and the new spelling.
 _RENAMED = (
     (None, r"^--pooling(?==|$)", "--poolings"),
@@ -27,6 +29,8 @@ def refuse_renamed(argv: Sequence[str]) -> None:
     verb, given = argv[0] if argv else None, "\n".join(argv[1:])
     for where, pattern, now in _RENAMED:
         found = re.search(pattern, given, re.MULTILINE)
+        if now == "--poolings" and verb in _ONE_POOLING:
+            continue
         if found and where in (None, verb):
             raise InputError(f"{' '.join(found[0].splitlines())}: write {now} (vqpool {verb} --help).")
 

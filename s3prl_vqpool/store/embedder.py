@@ -118,6 +118,7 @@ class Embedder:
             str(each) if isinstance(each, (str, Path)) else f"utterance {k}" for k, each in enumerate(given)
         ]
         samples = [self._samples(name, each) for name, each in zip(names, given)]
+        self.require_frames(names, samples)
         order = sorted(range(len(given)), key=lambda k: -samples[k])
         vectors: dict[int, Tensor] = {}
         with tqdm(
@@ -125,30 +126,41 @@ class Embedder:
         ) as bar:
             for rows in layout.batches(order, samples, self.batch_seconds):
                 wavs = [_read(given[row], self.device) for row in rows]
-                vectors.update(zip(rows, self._vectors([names[row] for row in rows], wavs)))
+                vectors.update(zip(rows, self.batch([names[row] for row in rows], wavs)))
                 bar.update(len(rows))
-        stacked = torch.stack([vectors[row] for row in range(len(given))])
-        return stacked if self.map is None else self.map(stacked)
+        return self.mapped(torch.stack([vectors[row] for row in range(len(given))]))
+
+    def mapped(self, vectors: Tensor) -> Tensor:
+        """Vectors [N, E] of `batch` as the pooling's map gives them; themselves where it has none."""
+        return vectors if self.map is None else self.map(vectors)
 
     def _samples(self, name: str, given: Waveform) -> int:
-        """Number of samples of an utterance that has at least a frame."""
-        count = audio.length(given) if isinstance(given, (str, Path)) else _checked(name, given)
-        if self.upstream.code_lengths([count])[0] < self.upstream.min_frames:
-            raise InputError(
-                f"{name}: {count} samples are too short for {self.upstream.min_frames} frame(s) of this upstream: "
-                "leave it out."
-            )
-        return count
+        """Number of samples of an utterance."""
+        return audio.length(given) if isinstance(given, (str, Path)) else _checked(name, given)
 
-    def _vectors(self, names: Sequence[str], wavs: Sequence[Tensor]) -> list[Tensor]:
-        """[E] of each utterance of a batch, without the map."""
+    def require_frames(self, names: Sequence[str], samples: Sequence[int]) -> None:
+        """Raise InputError where an utterance of so many samples has too few frames; names the first."""
+        for name, count, length in zip(names, samples, self.upstream.code_lengths(samples)):
+            if length < self.upstream.min_frames:
+                raise InputError(
+                    f"{name}: {count} samples are too short for {self.upstream.min_frames} frame(s) of this "
+                    "upstream: leave it out."
+                )
+
+    def batch(self, names: Sequence[str], wavs: Sequence[Tensor]) -> list[Tensor]:
+        """[E] of each utterance of a batch, without the map.
+
+        Args:
+            names: what messages call the utterances.
+            wavs: float32 [samples] at 16 kHz, on ``device``.
+        """
         try:
             encoded = self._encoder(wavs)
         except InputError as error:
             if len(wavs) == 1:
                 raise InputError(f"{names[0]}: {error}") from error
             for name, wav in zip(names, wavs):  # the one at fault is named
-                self._vectors([name], [wav])
+                self.batch([name], [wav])
             raise
         return [self._vector(one, len(wav)) for one, wav in zip(encoded, wavs)]
 

@@ -11,7 +11,7 @@ import pytest
 from s3prl_vqpool import cli
 
 #: Those whose second run continues what is there, or refuses anything else.
-CONTINUE = ("demo", "synthesise")
+CONTINUE = ("demo", "reproduce", "synthesise")
 
 
 @pytest.mark.parametrize("verb", cli.VERBS)
@@ -32,6 +32,8 @@ def _children(action: argparse.Action) -> list[argparse.ArgumentParser]:
     ("command", "output", "beside"),
     [
         ("codes {wav} -u mfcc_vq", "units.npz", None),
+        ("embed {wav} -u mfcc_vq", "v.npz", None),
+        ("embed {wav} -u mfcc_vq", "v.npy", "v.ids.txt"),
         ("kmeans {speech} -u mfcc -l 0 --entries 2 --frames 20", "a.yaml", "a.safetensors"),
         ("convert {checkpoint}", "a.pt", None),
         ("convert {checkpoint}", "a.safetensors", "a.json"),

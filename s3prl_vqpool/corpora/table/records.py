@@ -102,12 +102,15 @@ def _names(name: str, value: Any) -> tuple[str, ...]:
     return tuple(map(str, names))
 
 
-def records(source: Source, used: Columns, root: str | Path | None = None) -> list[Record]:
+def records(
+    source: Source, used: Columns, root: str | Path | None = None, way_out: str = "Check datarc.root"
+) -> list[Record]:
     """The utterances of a table, in its order.
 
     Args:
         used: of `columns`.
         root: where relative paths begin; None is the table's own folder.
+        way_out: what a message about missing files tells the user to do.
 
     Raises:
         InputError: an empty cell, a number that is none, a segment without length or beyond its file, an id or
@@ -119,7 +122,7 @@ def records(source: Source, used: Columns, root: str | Path | None = None) -> li
     missing = [(each.row.where, path) for each, path in zip(read, paths) if path not in listing]
     if missing:
         error = missing_files(missing[0][0], [("path", path) for _, path in missing], len(read))
-        raise InputError(str(error).replace("Check the corpus folder", "Check datarc.root")) from error
+        raise InputError(str(error).replace("Check the corpus folder", way_out)) from error
     every = tqdm(zip(read, paths), "reading the table", len(read), leave=False, disable=None)
     found = [_record(cells, path) for cells, path in every]
     _require_once(found)
@@ -160,7 +163,7 @@ class _Cells:
 
 def _record(cells: _Cells, path: Path) -> Record:
     labels = tuple(
-        cells.checked(value, name) for value, name in zip(cells.texts("label"), cells.used["label"])
+        cells.checked(value, name) for value, name in zip(cells.texts("label"), cells.used.get("label", ()))
     )
     start, frames = _segment(cells, path)
     weight = cells.number("weight")
@@ -169,7 +172,7 @@ def _record(cells: _Cells, path: Path) -> Record:
             f"{cells.row.where}: weight {weight:g}: expected a number above 0. Correct the cell."
         )
     name = cells.text("id") if "id" in cells.used else _id(cells, start)
-    speaker = "" if cells.used.get("speaker") == cells.used["label"] else "".join(cells.texts("speaker"))
+    speaker = "" if cells.used.get("speaker") == cells.used.get("label") else "".join(cells.texts("speaker"))
     row = cells.row
     return Record(
         row.where, path, labels, name, start, frames, 1.0 if weight is None else weight, speaker, row.cells
