@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ENVIRONMENT
 
 from s3prl_vqpool import checkpoints
 from s3prl_vqpool.cli.main import main
@@ -23,14 +22,15 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[2] / "benchmarks")]
 
 import kills  # noqa: E402
 
-SCRIPT = Path(__file__).resolve().parents[2] / "run_downstream.py"
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "run_downstream.py"
 
 
 def terminated(command: Sequence[str], folder: Path) -> str:
     """Send SIGTERM when ``folder`` has its first checkpoint; the last line on standard error."""
     process = subprocess.Popen(
         command,
-        env={**os.environ, **ENVIRONMENT},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
