@@ -27,6 +27,7 @@ VERBS = {
     "kmeans": "fit codebooks on an upstream without a quantizer",
     "kmeans import": "take over a k-means model that others published",
     "embed": "write pooled vectors of audio files, folders and lists",
+    "classify": "label audio files, folders and lists by a trained head",
     "codes": "print or write the codes of audio files",
     "benchmark": "compute a table of the paper from stores",
     "report": "write a page with tables, figures and utterances to hear",

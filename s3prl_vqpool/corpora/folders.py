@@ -156,6 +156,7 @@ class Listing:
 
     def __contains__(self, path: str | Path) -> bool:
         folder, name = os.path.split(path)
+        folder = folder or "."
         if folder not in self._names:
             self._names[folder] = frozenset(os.listdir(folder)) if os.path.isdir(folder) else frozenset()
         return name in self._names[folder]

@@ -60,8 +60,8 @@ def prepare(argv: list[str]) -> tuple[list[str], Path | None]:
     args = parser.parse_args(argv)
     _check_used(args, given(parser, argv))
     added = _device_options(args)
-    if args.mode == "inference" and not Path(args.evaluate_split).is_file():
-        raise InputError(f"-t {args.evaluate_split}: no such audio file; -m inference labels one file.")
+    if args.mode == "inference" and not Path(args.evaluate_split).exists():
+        raise InputError(f"-t {args.evaluate_split}: no such audio file or folder for -m inference to label.")
     folder = _expdir_of(args)
     if args.init_ckpt:
         checkpoints.load(args.init_ckpt, required=() if args.mode == "train" else ("Downstream",))

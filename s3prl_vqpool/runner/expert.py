@@ -97,6 +97,10 @@ class UtteranceExpert(SuperbHead):
             modelrc.get("pooling_options"),
         )
         self.corpus, self.classes = corpus, classes
+        if corpus is not None and corpus.slots:
+            downstream_expert["slots"] = list(corpus.slots)
+        #: Names of the slots of a label, of the corpus or of the checkpoint; empty where a label has one.
+        self.slots: tuple[str, ...] = tuple(downstream_expert.get("slots", ()))
         self.expdir, self.seed = Path(expdir), seed
         self.origin = provenance.origin(mode, arguments)
         self.statistics_path = modelrc.get("pooling_statistics")
@@ -212,9 +216,13 @@ class UtteranceExpert(SuperbHead):
             described = provenance.describe(self.origin, step, split, self.datarc, path)
             write_text(provenance.path_of(path), described)
 
-    def load_audio(self, path: str | Path) -> Tensor:
-        """One file for `-m inference`: float32 [samples] at 16 kHz."""
-        return torch.from_numpy(audio.read(path, gain_db=self.gain_db))
+    def load_audio(self, path: str | Path, start: int = 0, frames: int | None = None) -> Tensor:
+        """One file, or a segment of it, for `-m inference`: float32 [samples] at 16 kHz."""
+        return torch.from_numpy(audio.read(path, self.gain_db, start, frames))
+
+    def probabilities(self, features: list[Tensor]) -> tuple[Tensor, ...]:
+        """For each slot float64 [B, its classes], from B tensors [T_i, D]; rows sum to 1."""
+        return tuple(logits.double().softmax(dim=1) for logits in self._logits_per_slot(features))
 
     def inference(self, features: list[Tensor], filenames: list[str]) -> None:
         """Print the label of each utterance (S3PRL's `-m inference -t FILE`)."""

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
 from s3prl.downstream import runner as s3prl_runner
 from s3prl.utility.helper import is_leader_process
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..corpora.audio import SAMPLE_RATE
+from ..corpora import audio
 from ..corpora.table import export
+from ..corpora.table.clips import Clip, clips
 from ..errors import InputError, unknown_name
 from . import plugin
 from .board import Board
@@ -73,6 +75,28 @@ class Runner(s3prl_runner.Runner):
             for entry, model in zip(self.all_entries, wrapped):
                 entry.model = model
 
+    def inference(self) -> None:
+        """S3PRL's inference; of a folder or Kaldi directory each utterance, called by its id (`clips`)."""
+        path = Path(self.args.evaluate_split)
+        if path.is_file():
+            super().inference()
+            return
+        for clip in clips([path]):
+            self.downstream.model.inference(self.features(clip), [clip.id])
+
+    @torch.no_grad()
+    def features(self, clip: Clip) -> list[Tensor]:
+        """What the downstream gets of a piece of audio, [T, D] in a list; as S3PRL's `inference` computes it."""
+        for entry in self.all_entries:
+            entry.model.eval()
+        expert = self.downstream.model
+        if isinstance(expert, UtteranceExpert):
+            wav = expert.load_audio(clip.path, clip.start or 0, clip.frames)
+        else:
+            wav = torch.from_numpy(clip.read())
+        wavs = [wav.to(self.args.device)]
+        return self.featurizer.model(wavs, self.upstream.model(wavs))
+
     def _load_weight(self, model: Any, name: str) -> None:
         try:
             super()._load_weight(model, name)
@@ -113,7 +137,7 @@ class Runner(s3prl_runner.Runner):
     def _has_layers(self, selection: str) -> bool:
         """Whether the features that `-s` selects are of several layers, so that S3PRL's Featurizer obeys `-l`."""
         upstream = _bare(self.upstream.model)
-        found = upstream([torch.zeros(SAMPLE_RATE, device=self.args.device)])[selection]
+        found = upstream([torch.zeros(audio.SAMPLE_RATE, device=self.args.device)])[selection]
         return isinstance(found, (list, tuple, dict)) and len(found) > 1
 
     def _get_downstream(self) -> Any:

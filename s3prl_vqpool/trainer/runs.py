@@ -83,6 +83,8 @@ def make(
             if expert is None:
                 expert = _expert(store, name, own, args)
             own["downstream_expert"]["classes"] = [list(names) for names in expert.classes]
+            if expert.slots:
+                own["downstream_expert"]["slots"] = list(expert.slots)
             made.append(Run(expert, manifest["layers"], args, own, name))
     return made
 

@@ -40,6 +40,8 @@ def test_folder_is_searched_in_the_order_of_its_paths(speech: Path) -> None:
 def test_files_are_called_by_their_names_in_the_order_given(speech: Path) -> None:
     given = ("speech/b/one.wav", "speech/a.flac")
     assert named(*given) == list(zip(("one", "a"), given))
+    Path("speech/a.flac").rename("here.flac")
+    assert named("here.flac") == [("here", "here.flac")]
 
 
 @pytest.mark.parametrize(

@@ -155,9 +155,9 @@ def test_one_bad_file_for_inference(run: Any, er: Any, tmp_path: Path) -> None:
         breaking(path)
         error = run("-m", "inference", "-e", checkpoint, "-t", path).error
         assert error.startswith(f"{path}: {BROKEN[breaking]}")
-    assert run("-m", "inference", "-e", checkpoint, "-t", tmp_path).error.startswith(
-        f"-t {tmp_path}: no such audio file"
-    )
+    (tmp_path / "empty").mkdir()
+    error = run("-m", "inference", "-e", checkpoint, "-t", tmp_path / "empty").error
+    assert error.startswith(f"{tmp_path / 'empty'}: holds no audio")
     error = run("-m", "evaluate", "-e", checkpoint, "-t", "tset").error
     assert error == "Unknown split 'tset'. Did you mean test? Known: train, dev, test."
     error = run("-m", "evaluate", "-e", checkpoint, "-u", "mfcc").error

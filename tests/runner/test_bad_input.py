@@ -28,7 +28,7 @@ WHOLE = "expected a whole number from"
         ("-d", "", "-u UPSTREAM and -d DOWNSTREAM are needed to start, e.g. -u wav2vec2_vq -d vqpool_ks."),
         ("-n", "", "-n NAME (result/downstream/NAME) or -p FOLDER is needed: where the experiment is saved."),
         ("-m", "evaluate", "-m evaluate needs a trained checkpoint: -e EXPDIR/dev-best.ckpt."),
-        ("-m", "inference", "-t test: no such audio file; -m inference labels one file."),
+        ("-m", "inference", "-t test: no such audio file or folder for -m inference to label."),
         ("-u", "mfcc", "Pooling VQ-LP needs code indices, and the upstream published none for this batch: choose "),
     ],
 )  # fmt: skip
