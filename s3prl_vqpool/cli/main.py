@@ -30,6 +30,7 @@ VERBS = {
     "classify": "label audio files, folders and lists by a trained head",
     "codes": "print or write the codes of audio files",
     "benchmark": "compute a table of the paper from stores",
+    "cluster": "cluster utterance vectors, into Kaldi's utt2spk, and score the clusters",
     "report": "write a page with tables, figures and utterances to hear",
     "plot": "draw a figure: vectors, an utterance, layers, curves, a confusion matrix, ...",
     "reproduce": "make the paper's tables from the corpora that are named, by one command",
@@ -47,6 +48,7 @@ WITH_OWN_CODE = (
         "codes",
         "embed",
         "benchmark",
+        "cluster",
         "report",
     ),
 )

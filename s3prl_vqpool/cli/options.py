@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import InputError
 
 #: Verbs that take one pooling, as ``--pooling``; the others take several.
-_ONE_POOLING = ("embed", "store")
+_ONE_POOLING = ("cluster", "embed", "store")
 #: A verb (None for all), a pattern of the old arguments (one on each line), and the new spelling.
 _RENAMED = (
     (None, r"^--pooling(?==|$)", "--poolings"),

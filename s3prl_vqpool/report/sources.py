@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .. import checkpoints, pooling
+from .. import checkpoints
 from ..errors import InputError, unknown_name
 from ..files import parse_json, parse_yaml
 from ..pooling import Counts
@@ -67,11 +67,7 @@ def utterance_vectors(
     if len(wanted) < 2:
         raise InputError(f"{path}: the {split} split has one class, {', '.join(wanted)}: expected more.")
     kept = torch.tensor([label in wanted for label in labels])
-    found = {}
-    for name in names:
-        grid = {option.name: option.default for option in pooling.method(name).options if option.grid}
-        ((_, vectors),) = next(nearest.candidates(name, task.features, [fold], {**grid, **options[name]}))
-        found[name] = vectors[rows[kept]]
+    found = {name: nearest.fixed(name, task.features, fold, options[name])[rows[kept]] for name in names}
     chosen = [label for label in labels if label in wanted]
     return Vectors(found, chosen, rows[kept].tolist())
 

@@ -101,6 +101,13 @@ def candidates(
         yield _vectors(known, choices, features, fold, counts, {} if counts else pooled)
 
 
+def fixed(name: str, features: Features, fold: Fold, given: Mapping[str, Any]) -> Tensor:
+    """Vectors [N, E] of a pooling that is not learned; an option that is not ``given`` has its default."""
+    defaults = {option.name: option.default for option in pooling.method(name).options if option.grid}
+    ((_, vectors),) = next(candidates(name, features, [fold], {**defaults, **given}))
+    return vectors
+
+
 def _vectors(
     known: pooling.Method,
     choices: Sequence[dict[str, Any]],

@@ -33,7 +33,7 @@ def read(folder: Path) -> tuple[list[str], Iterator[tuple[str, dict[str, str]]]]
     if "text" in columns:
         columns.setdefault("label", columns["text"])
     rows = (
-        (where, {**cells, **{name: entries.get(utterance, (0, ""))[1] for name, entries in columns.items()}})
+        (where, {**cells, **{name: column.get(utterance, (0, ""))[1] for name, column in columns.items()}})
         for utterance, (where, cells) in utterances.items()
     )
     return ["id", "path", *(["start", "end"] if segmented else []), *columns], rows
@@ -45,23 +45,24 @@ def _files(folder: Path) -> dict[str, Path]:
     return {**named, **({"text": folder / "text"} if (folder / "text").exists() else {})}
 
 
-def _entries(file: Path) -> dict[str, tuple[int, str]]:
-    entries: dict[str, tuple[int, str]] = {}
+def entries(file: Path) -> dict[str, tuple[int, str]]:
+    """For each key of a file of lines 'KEY VALUE', its line and its value; InputError for a key that comes twice."""
+    found: dict[str, tuple[int, str]] = {}
     for number, line in enumerate(read_list(file, "lines like 'KEY VALUE'").split("\n"), start=1):
         if not line.strip():
             continue
         key, _, value = line.strip().replace("\t", " ").partition(" ")
-        if key in entries:
+        if key in found:
             raise InputError(
-                f"{file}, line {number}: {key!r} is in line {entries[key][0]} already. Take one out."
+                f"{file}, line {number}: {key!r} is in line {found[key][0]} already. Take one out."
             )
-        entries[key] = number, value.strip()
-    return entries
+        found[key] = number, value.strip()
+    return found
 
 
 def _recordings(file: Path) -> Entries:
-    entries = _entries(file)
-    for number, path in entries.values():
+    found = entries(file)
+    for number, path in found.values():
         if "|" in (path[:1], path[-1:]):
             raise InputError(
                 f"{file}, line {number}: is a pipe, and no command of a list is run. Write its output to a file, and "
@@ -71,7 +72,7 @@ def _recordings(file: Path) -> Entries:
             raise InputError(
                 f"{file}, line {number}: is in an archive. Write it to an audio file, and list that."
             )
-    return entries
+    return found
 
 
 def _whole(folder: Path, recordings: Entries) -> dict[str, tuple[str, dict[str, str]]]:
@@ -83,7 +84,7 @@ def _whole(folder: Path, recordings: Entries) -> dict[str, tuple[str, dict[str, 
 
 def _segments(file: Path, recordings: Entries) -> dict[str, tuple[str, dict[str, str]]]:
     utterances = {}
-    for key, (number, value) in _entries(file).items():
+    for key, (number, value) in entries(file).items():
         where, fields = f"{file}, line {number}", value.split()
         if len(fields) != 3:
             raise InputError(f"{where}: Expected 'UTTERANCE RECORDING START END'. Complete the line.")
@@ -98,11 +99,11 @@ def _segments(file: Path, recordings: Entries) -> dict[str, tuple[str, dict[str,
 
 
 def _column(file: Path, utterances: Mapping[str, object]) -> Entries:
-    entries = _entries(file)
-    for key, (number, _) in entries.items():
+    found = entries(file)
+    for key, (number, _) in found.items():
         if key not in utterances:
             raise InputError(
                 f"{file}, line {number}: {key!r} is no utterance of this directory. Kaldi's utils/fix_data_dir.sh "
                 "takes such lines out."
             )
-    return entries
+    return found

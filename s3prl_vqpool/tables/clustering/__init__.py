@@ -1,0 +1,1 @@
+"""Clusters of utterance vectors, and how well they fit a reference."""
