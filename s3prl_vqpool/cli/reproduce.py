@@ -37,6 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="paper",
         help="Table 2: the paper's, or SUPERB's heads as well (default: %(default)s)",
     )
+    parser.add_argument(
+        "--seeds",
+        nargs="+",
+        type=int,
+        default=[0, 1, 2],
+        metavar="SEED",
+        help="Table 2: seeds to average over (default: 0 1 2)",
+    )
     add_device(parser)
     parser.add_argument(
         "--dtype",
@@ -48,7 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..runner import named
-    from ..tables.paper import plan, todo, work
+    from ..runner.config import seeded
+    from ..tables.paper import outline, plan, work
     from . import devices
     from .main import run_verb
 
@@ -61,10 +70,12 @@ def run(args: argparse.Namespace) -> int:
             f"no {named.FILE} here, {named.VARIABLE} is not set: name the corpora (vqpool corpora --help), or give "
             "--corpora FILE."
         )
-    settings = plan.Settings(args.output, corpora.file, args.dtype, args.device, args.protocol == "superb")
+    seeds = tuple(dict.fromkeys(seeded("--seeds", seed) for seed in args.seeds))
+    superb = args.protocol == "superb"
+    settings = outline.Settings(args.output, corpora.file, args.dtype, args.device, superb, seeds)
     with alone(args.output):
         log = work.Log(args.output)
         stores = plan.make(entries, corpora, settings, device, log)
-        work.work(todo.steps(stores, settings), args.output, run_verb, log)
-    print(f"tables of all upstreams: {args.output / 'tables'}; the page: {args.output / todo.PAGE}")
+        work.work(outline.steps(stores, settings), args.output, run_verb, log)
+    print(f"tables of all upstreams: {args.output / 'tables'}; the page: {args.output / outline.PAGE}")
     return 0

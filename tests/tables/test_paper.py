@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -51,6 +52,9 @@ def command(synthetic: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         str(corpora),
         "--device",
         "cpu",
+        "--seeds",
+        "3",
+        "1",
     ]
     return kills.Command("reproduce", argv, output)
 
@@ -108,6 +112,8 @@ def test_nothing_is_made_twice_and_each_step_is_a_command(
         ["benchmark", "join"],
         ["benchmark", "join"],
     ]
+    predicted = pd.read_csv(command.output / "tables/mfcc_vq/supervised_paper.predictions.csv")
+    assert set(predicted["seed"]) == {3, 1}
     kinds = ["accuracy", "accuracy", "layers", "embedding", "codebook", "confusion"]
     assert [words[:2] for words in commands[5:]] == [
         *(["plot", kind] for kind in kinds),

@@ -21,7 +21,7 @@ from ...store import layout, manifest, rows
 from ...store.encode import Encoder
 from ...store.files import finished
 from ...store.progress import Progress, duration
-from .todo import POOLINGS, Settings, Store
+from .outline import POOLINGS, Settings, Store
 
 MOST_SECONDS, LARGEST_SHARE = 60.0, 0.05
 """The speed is measured for a minute, or, of small corpora, on this share of the speech that is left."""

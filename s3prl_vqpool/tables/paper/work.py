@@ -36,7 +36,7 @@ class Log:
 
 
 def work(
-    todo: Sequence[Step], root: Path, run: Callable[[list[str]], int], log: Log, every: float = EVERY
+    steps: Sequence[Step], root: Path, run: Callable[[list[str]], int], log: Log, every: float = EVERY
 ) -> None:
     """Do the steps that are not done.
 
@@ -46,9 +46,9 @@ def work(
         every: seconds between lines about progress.
     """
     begun, left_out = time.monotonic(), []
-    for number, step in enumerate(todo, start=1):
+    for number, step in enumerate(steps, start=1):
         why = step.changed(root)
-        where = f"[{number}/{len(todo)}] {step.name}"
+        where = f"[{number}/{len(steps)}] {step.name}"
         if why is None:
             log(f"{where}: there already")
             continue
@@ -71,8 +71,8 @@ def work(
         log(f"{where}: done in {duration(time.monotonic() - started)}")
     if left_out:
         log(f"left out: {', '.join(left_out)}; the same command tries again")
-    done = len(todo) - len(left_out)
-    log(f"{done} of {len(todo)} steps are done; this run took {duration(time.monotonic() - begun)}")
+    done = len(steps) - len(left_out)
+    log(f"{done} of {len(steps)} steps are done; this run took {duration(time.monotonic() - begun)}")
 
 
 @contextmanager

@@ -26,6 +26,7 @@ class Settings:
     dtype: str
     device: str | None
     superb: bool
+    seeds: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,17 +44,17 @@ class Store:
 def steps(stores: Sequence[Store], settings: Settings) -> list[Step]:
     """All steps in order: stores and tables of one upstream after the other, the tables over all, figures, the page."""
     upstreams = list(dict.fromkeys(each.upstream for each in stores))
-    todo: list[Step] = []
+    found: list[Step] = []
     for name in upstreams:
         own = [each for each in stores if each.upstream == name]
-        todo += [_extract(each, settings) for each in own]
-        todo += _tables(name, own, settings)
+        found += [_extract(each, settings) for each in own]
+        found += _tables(name, own, settings)
     stems = ["nearest", "supervised_paper", *(["supervised_superb"] if settings.superb else [])]
-    todo += [_joined(stem, upstreams, settings.output) for stem in stems]
-    todo += [_accuracy(stem, upstreams, settings.output) for stem in stems]
+    found += [_joined(stem, upstreams, settings.output) for stem in stems]
+    found += [_accuracy(stem, upstreams, settings.output) for stem in stems]
     for name in upstreams:
-        todo += _figures(name, [each for each in stores if each.upstream == name], settings.output)
-    return [*todo, _page(todo, settings.output)]
+        found += _figures(name, [each for each in stores if each.upstream == name], settings.output)
+    return [*found, _page(found, settings.output)]
 
 
 def _extract(each: Store, settings: Settings) -> Step:
@@ -74,7 +75,8 @@ def _tables(upstream: str, stores: Sequence[Store], settings: Settings) -> Itera
     yield Step(f"Table 1, {upstream}", table, tuple(files(folder, "nearest")), inputs)
     for protocol in ("paper", *(["superb"] if settings.superb else [])):
         outputs = tuple(files(folder, f"supervised_{protocol}"))
-        table = ("benchmark", "supervised", "--protocol", protocol, *common)
+        seeds = ("--seeds", *map(str, settings.seeds))
+        table = ("benchmark", "supervised", "--protocol", protocol, *seeds, *common)
         yield Step(f"Table 2, protocol {protocol}, {upstream}", table, outputs, inputs)
 
 
@@ -112,9 +114,9 @@ def _plot(name: str, argv: Sequence[str], output: Path, inputs: tuple[Path, ...]
     return Step(f"figure: {name}", words, (output,), inputs, optional=True)
 
 
-def _page(todo: Sequence[Step], output: Path) -> Step:
+def _page(steps: Sequence[Step], output: Path) -> Step:
     """The page shows what the other steps have made."""
     argv = ("report", str(output), "--output", str(output / PAGE), "--overwrite")
-    made = (path for step in todo for path in step.outputs if path.suffix in (".json", ".svg"))
+    made = (path for step in steps for path in step.outputs if path.suffix in (".json", ".svg"))
     inputs = tuple(path for path in made if not path.name.endswith(".provenance.json"))  # which has the date
     return Step("the page", argv, (output / PAGE,), inputs, optional=True)
