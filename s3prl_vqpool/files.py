@@ -125,6 +125,15 @@ def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[s
         raise InputError(f"{path}: not a file of {kind} ({reason}).") from error
 
 
+def walk(folder: str | Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """`os.walk`, which passes over a folder that it cannot read; here that is an OSError with its name."""
+
+    def stop(error: OSError) -> None:
+        raise error
+
+    return os.walk(folder, onerror=stop)
+
+
 def disguised(path: str | Path) -> str | None:
     """What a file is that people get in place of a large one: a Git LFS pointer, or a web page; None for others."""
     try:

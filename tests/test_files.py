@@ -19,6 +19,7 @@ import safetensors.torch
 import torch
 
 from s3prl_vqpool.checkpoints import torch_files
+from s3prl_vqpool.corpora.folders import files_below
 from s3prl_vqpool.errors import InputError
 from s3prl_vqpool.files import (
     Busy,
@@ -27,10 +28,12 @@ from s3prl_vqpool.files import (
     read_tensors,
     remove_parts,
     sha256,
+    walk,
     whole,
     write_tensors,
     write_text,
 )
+from s3prl_vqpool.report.page.found import below
 
 
 def test_whole_leaves_the_old_file_and_nothing_else_where_writing_fails(tmp_path: Path) -> None:
@@ -45,6 +48,29 @@ def test_whole_leaves_the_old_file_and_nothing_else_where_writing_fails(tmp_path
     with pytest.raises(OSError, match="disk full"):
         half()
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"table.csv": "old"}
+
+
+def test_a_folder_that_cannot_be_read_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "a.wav").touch()
+    assert [name for _, _, names in walk(tmp_path) for name in names] == ["a.wav"]
+    real = os.scandir
+
+    def scandir(path: str) -> object:
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    for search in (
+        lambda: list(walk(tmp_path)),
+        lambda: files_below(tmp_path, [".wav"]),
+        lambda: below([tmp_path]),
+    ):
+        with pytest.raises(PermissionError, match="locked"):
+            search()
 
 
 def test_whole_shows_nothing_before_the_end(tmp_path: Path) -> None:

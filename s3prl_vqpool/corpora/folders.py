@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import walk
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def wav_files(folder: Path) -> list[Path]:
 def files_below(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     """The files in ``folder`` and its folders whose name ends so (in small letters), sorted; nothing `hidden`."""
     found: list[Path] = []
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in walk(folder):
         folders[:] = [name for name in folders if not hidden(name)]
         paths = (Path(parent, name) for name in names if not hidden(name))
         found += [path for path in paths if path.suffix.lower() in suffixes]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
-from ...files import parse_json, parse_yaml
+from ...files import parse_json, parse_yaml, walk
 from ...store.files import DONE, MANIFEST
 
 #: A line of `log.log`; what `-m evaluate` appends is at step 0.
@@ -48,7 +47,7 @@ def below(folders: Sequence[Path]) -> Found:
             raise InputError(
                 f"{folder}: no such folder: name what vqpool reproduce, benchmark, extract or demo made."
             )
-        for path, inside, names in os.walk(folder):
+        for path, inside, names in walk(folder):
             inside.sort()
             _sort(Path(path), sorted(names), found)
             if MANIFEST in names:
