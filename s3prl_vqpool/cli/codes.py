@@ -6,15 +6,19 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .options import add_checkpoint, add_device, add_model_config, add_overwrite, add_upstream
+
+if TYPE_CHECKING:
+    import numpy as np
 
 HELP = (
     "Print the codes of audio files as JSON lines, or write them to a file. The name of the file decides its format: "
     ".jsonl, .npz (arrays FILE.codes, FILE.start and FILE.end) or .ark (Kaldi's, needs kaldiio: columns start, end, "
-    "codes). Times are in seconds. Each file is computed separately."
+    "codes; with .scp). Times are in seconds. Each file is computed separately."
 )
 EXAMPLE = "vqpool codes one.wav two.flac -u wav2vec2_vq --collapse --output units.jsonl"
 SUFFIXES = (".jsonl", ".npz", ".ark")
@@ -36,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from ..errors import InputError
     from ..files import asked_for, whole
+    from ..store.vectors import write_ark
 
     if args.output is not None:
         if args.output.suffix not in SUFFIXES or not args.output.parent.is_dir():
@@ -52,9 +57,14 @@ def run(args: argparse.Namespace) -> int:
         for entry in entries:
             print(json.dumps(entry), flush=True)
         return 0
-    with asked_for(args.output, overwrite=args.overwrite), whole(args.output) as temporary:
-        _WRITERS[args.output.suffix](entries, temporary)
-    print(f"wrote {args.output}", file=sys.stderr)
+    made = [args.output, *([args.output.with_suffix(".scp")] if args.output.suffix == ".ark" else [])]
+    with asked_for(*made, overwrite=args.overwrite), ExitStack() as stack:
+        temporary = [stack.enter_context(whole(path)) for path in made]
+        if args.output.suffix == ".ark":
+            write_ark(temporary, args.output, _matrices(entries))
+        else:
+            _WRITERS[args.output.suffix](entries, temporary[0])
+    print(f"wrote {' and '.join(map(str, made))}", file=sys.stderr)
     return 0
 
 
@@ -110,14 +120,15 @@ def _write_npz(entries: Iterator[dict[str, Any]], path: Path) -> None:
         np.savez_compressed(file, **arrays)
 
 
-def _write_ark(entries: Iterator[dict[str, Any]], path: Path) -> None:
-    import kaldiio
+def _matrices(entries: Iterator[dict[str, Any]]) -> Iterator[tuple[str, np.ndarray]]:
+    """Per file its name and float32 [T, 2 + G]: start, end, codes, which are whole numbers."""
     import numpy as np
 
-    with open(path, "wb") as file:
-        for entry in entries:
-            matrix = np.column_stack([entry["start"], entry["end"], entry["codes"]]).astype(np.float32)
-            kaldiio.save_ark(file, {entry["file"]: matrix})
+    for entry in entries:
+        yield (
+            entry["file"],
+            np.column_stack([entry["start"], entry["end"], entry["codes"]]).astype(np.float32),
+        )
 
 
 def _require_kaldiio() -> None:
@@ -131,4 +142,4 @@ def _require_kaldiio() -> None:
         )
 
 
-_WRITERS = {".jsonl": _write_lines, ".npz": _write_npz, ".ark": _write_ark}
+_WRITERS = {".jsonl": _write_lines, ".npz": _write_npz}

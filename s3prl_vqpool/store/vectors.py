@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -57,12 +57,12 @@ def write(path: Path, ids: Sequence[str], vectors: np.ndarray) -> None:
     with ExitStack() as stack:
         temporary = [stack.enter_context(whole(each)) for each in files(path)]
         if path.suffix == ".ark":
-            write_ark(temporary, path, dict(zip(ids, vectors)))
+            write_ark(temporary, path, zip(ids, vectors))
         else:
             _WRITERS[path.suffix](temporary, ids, vectors)
 
 
-def write_ark(temporary: Sequence[Path], path: Path, entries: Mapping[str, np.ndarray]) -> None:
+def write_ark(temporary: Sequence[Path], path: Path, entries: Iterable[tuple[str, np.ndarray]]) -> None:
     """Write arrays by key to an archive, and the scp that leads to them.
 
     Args:
@@ -73,7 +73,7 @@ def write_ark(temporary: Sequence[Path], path: Path, entries: Mapping[str, np.nd
 
     archive, script = temporary
     with open(archive, "wb") as file, open(script, "w", encoding="utf-8") as lines:
-        for key, values in entries.items():
+        for key, values in entries:
             lines.write(f"{key} {path}:{file.tell() + len(key.encode()) + 1}\n")
             kaldiio.save_ark(file, {key: values})
 

@@ -94,6 +94,10 @@ def test_kaldi_archive_holds_the_same(
     entries = printed(capsys, *argv)
     assert printed(capsys, *argv, "--output", str(tmp_path / "units.ark")) == []
     stored = dict(kaldiio.load_ark(str(tmp_path / "units.ark")))
+    listed = kaldiio.load_scp(str(tmp_path / "units.scp"))
+    assert list(listed) == files
+    for file in files:
+        np.testing.assert_array_equal(listed[file], stored[file])
     assert list(stored) == files
     for entry in entries:
         matrix = stored[entry["file"]]
