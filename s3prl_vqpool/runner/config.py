@@ -197,8 +197,8 @@ def workers(datarc: Section) -> int:
     return datarc.whole("num_workers", least=0, most=_MOST_WORKERS)
 
 
-#: What S3PRL's runner reads of a config (s3prl/downstream/runner.py).
-_SECTIONS = ("runner", "optimizer", "scheduler", "specaug", "downstream_expert")
+#: What S3PRL's runner reads of a config (s3prl/downstream/runner.py), and what `vqpool train` records of its store.
+_SECTIONS = ("runner", "optimizer", "scheduler", "specaug", "downstream_expert", "store")
 _RUNNER = (
     *("total_steps", "gradient_clipping", "gradient_accumulate_steps", "log_step", "eval_step", "save_step"),
     *("max_keep", "eval_dataloaders", "train_dataloader", "evaluate_ratio", "fp16"),
