@@ -16,6 +16,7 @@ from ... import __version__
 from ...errors import InputError
 from ...files import write_text
 from ...store import Store
+from ...store.threads import torch_threads
 from ...tables import stores
 from . import corpus, found, media
 
@@ -49,16 +50,20 @@ def write(folders: Sequence[Path], output: Path, utterances: int = 60, seed: int
             that is missing.
     """
     require()
+    from threadpoolctl import threadpool_limits  # scikit-learn brings it
+
     there = found.below(folders)
     figures, left = _figures(there.figures)
     grids = [found.table(path) for path in there.tables]
     trained = found.experiments(there.experiments)
-    sampled = _sampled(there.stores, utterances, seed)
-    data = _data(sampled, seed)
-    clips: dict[str, str] = {}
     page = _Page([*grids, *([trained] if trained else [])], figures, folders)
-    room = LIMIT - len(page.html({"sets": data, "audio": {}}).encode())
-    left += _fill(sampled, data, clips, room)
+    clips: dict[str, str] = {}
+    # The work is in small products, and with one thread each machine rounds them alike.
+    with torch_threads(1), threadpool_limits(1):
+        sampled = _sampled(there.stores, utterances, seed)
+        data = _data(sampled, seed)
+        room = LIMIT - len(page.html({"sets": data, "audio": {}}).encode())
+        left += _fill(sampled, data, clips, room)
     write_text(output, page.html({"sets": data, "audio": clips}))
     return left
 
