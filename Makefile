@@ -62,5 +62,5 @@ $(VENV)/.docs: $(VENV)/bin/python setup.py constraints.txt
 $(LEGACY)/.test: setup.py constraints.txt
 	@test -n "$(PYTHON310)" || { echo "no Python 3.10 found: make test-legacy PYTHON310=/path/to/python3.10"; exit 2; }
 	$(PYTHON310) -m venv $(LEGACY)
-	$(call PIP,$(LEGACY)) -e ".[test]" catalyst librosa sox
+	$(call PIP,$(LEGACY)) -e ".[test]" catalyst sox sed_eval "setuptools<82"
 	touch $@

@@ -81,10 +81,13 @@ setup(
     ],
     extras_require={
         "test": [
+            "editdistance",
             "hypothesis",
             "jinja2",
             "kaldiio",
+            "librosa",
             "matplotlib",
+            "more-itertools",
             "mypy",
             "pillow",
             "playwright",
@@ -93,6 +96,7 @@ setup(
             "pytest",
             "pytest-xdist",
             "ruff",
+            "tensorboard",
             "types-PyYAML",
         ],
         "report": ["jinja2", "matplotlib>=3.10", "pillow", "plotly"],  # for `vqpool plot` and `report`
@@ -103,6 +107,7 @@ setup(
         "table": ["pyarrow"],  # for a corpus in a Parquet file
         "ark": ["kaldiio"],
         "fairseq": ["fairseq"],
+        "superb": ["editdistance", "librosa", "more-itertools", "tensorboard"],  # what s3prl.problem imports
     },
     entry_points={
         "console_scripts": [

@@ -72,6 +72,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     for reason, lost in (
         ("no golden files", "shared/golden is absent, so nothing was compared with the numbers of the paper's code, "
          "fairseq and Hugging Face"),
+        ("the extra [superb] is not installed", "pip install s3prl-vqpool[superb] is missing, so s3prl_vqpool.problem "
+         "was not tried"),
         ("no browser", "chromium or playwright is absent, so nobody has opened the page of vqpool report"),
     ):  # fmt: skip
         reports = terminalreporter.getreports("skipped")

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "s3prl_vqpool"
 #: The floors of docs/explanation/architecture.md, from the top. Rooms of one floor do not import each other.
 FLOORS = (
     {"__main__"},
-    {"cli"},
+    {"cli", "problem"},
     {"report"},
     {"tables"},
     {"trainer"},

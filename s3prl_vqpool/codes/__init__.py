@@ -4,7 +4,7 @@ An upstream of your own needs `WithCodes` and `hub_entry` (docs/guides/add-an-up
 """
 
 from .entries import hub_entry
-from .handover import Codes, mask_padding, publish, require, take
+from .handover import Codes, mask_padding, publish, recount, require, take
 from .upstream import WithCodes, best_entries, hash_of
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "hub_entry",
     "mask_padding",
     "publish",
+    "recount",
     "require",
     "take",
 ]

@@ -57,11 +57,27 @@ def take(frames: Sequence[int]) -> Codes | None:
     if codes is None:
         return None
     if codes.frames != tuple(frames):
-        raise InputError(
-            f"The published codes are those of another batch: {len(codes.frames)} utterances of "
-            f"{_shorten(codes.frames)} frames, but the features have {len(frames)} of {_shorten(frames)}."
-        )
+        raise _of_another_batch(codes, frames)
     return codes
+
+
+def recount(frames: Sequence[int]) -> None:
+    """Say that the features at hand have ``frames`` frames each, not as many as S3PRL's Featurizer keeps.
+
+    `s3prl.nn.S3PRLUpstream` counts frames in its own way. Codes beyond ``frames`` are dropped; without published
+    codes nothing happens.
+
+    Raises:
+        InputError: another number of utterances.
+    """
+    codes = _published
+    if codes is None:
+        return
+    if len(frames) != len(codes.frames):
+        publish(None)
+        raise _of_another_batch(codes, frames)
+    lengths = torch.minimum(codes.lengths, codes.lengths.new_tensor(frames))
+    publish(Codes(mask_padding(codes.indices, lengths), lengths, codes.sizes, tuple(frames)))
 
 
 def require(frames: Sequence[int], pooling: str) -> Codes:
@@ -79,6 +95,13 @@ def mask_padding(indices: Tensor, lengths: Tensor) -> Tensor:
     """``indices`` [B, T, G] with -1 beyond ``lengths`` [B]."""
     padded = torch.arange(indices.size(1), device=indices.device) >= lengths[:, None]
     return indices.masked_fill(padded[:, :, None], -1)
+
+
+def _of_another_batch(codes: Codes, frames: Sequence[int]) -> InputError:
+    return InputError(
+        f"The published codes are those of another batch: {len(codes.frames)} utterances of "
+        f"{_shorten(codes.frames)} frames, but the features have {len(frames)} of {_shorten(frames)}."
+    )
 
 
 def _shorten(numbers: Sequence[int], most: int = 4) -> str:

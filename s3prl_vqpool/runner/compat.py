@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn
 
 from ..errors import InputError
@@ -26,6 +26,7 @@ from ..files import whole
 
 RUNNER = "s3prl.downstream.runner"
 LIBRARY = "s3prl.nn.upstream"
+CORPUS = "s3prl.dataio.corpus.base"
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,18 @@ def _torchaudio_load() -> None:
     show("torchaudio", load=load)
 
 
+@shim(
+    "torchaudio.info",
+    "torchaudio 2.9",
+    "removed; called by s3prl.problem (SuperbKS) and s3prl.util.audio_info: read the header with soundfile",
+    lambda: _torchaudio_lacks("info"),
+)
+def _torchaudio_info() -> None:
+    from .sox import info
+
+    show("torchaudio", info=info)
+
+
 def _sox_fails() -> bool:
     try:
         import torch
@@ -263,6 +276,27 @@ def _catalyst_sampler() -> None:
     show("catalyst.data.sampler", DistributedSamplerWrapper=DistributedSamplerWrapper)
 
 
+@shim(
+    "sed_eval, dcase_util",
+    "setuptools 82",
+    "imported by s3prl.problem for two tasks of HEAR alone; they need pkg_resources, which setuptools removed",
+    lambda: not (_installed("sed_eval") and _installed("pkg_resources")),
+)
+def _sed_eval() -> None:
+    class Missing:
+        def __init__(self, *_: Any, **__: Any) -> None:
+            raise InputError("HEAR's sound event metrics need pip install sed_eval 'setuptools<82'.")
+
+    classes = ("SoundEventMetrics", "SegmentBasedMetrics", "EventBasedMetrics")
+    events = SimpleNamespace(**dict.fromkeys(classes, Missing))
+    for name, members in (
+        ("sed_eval", {"sound_event": events}),
+        ("dcase_util.containers", {"MetaDataContainer": Missing}),
+    ):
+        seen[name] = ModuleType(name, f"Stand-in made by {__name__}")
+        vars(seen[name]).update(members)
+
+
 # ---------------------------------------------------------------------------------------------------- torch
 def _refuses_namespaces() -> bool:
     import torch
@@ -318,6 +352,21 @@ def mend_library(library: ModuleType) -> None:
     Only that module sees the checked entries; `s3prl.hub` stays as it is.
     """
     vars(library)["hub"] = _Checked(library.hub)
+
+
+def mend_corpus(module: ModuleType) -> None:
+    """Where pandas has no `Series.iteritems` (since 2.0), let S3PRL's newer corpora read their tables with `items`."""
+    if hasattr(module.pd.Series, "iteritems"):
+        return
+
+    def dataframe_to_datapoints(df: Any, unique_name_fn: Callable[[dict], str]) -> dict[str, dict]:
+        rows = [dict(row.items()) for _, row in df.iterrows()]
+        named = {unique_name_fn(row): row for row in rows}
+        if len(named) != len(rows):
+            raise InputError(f"A table of {len(rows)} utterances has only {len(named)} different names.")
+        return named
+
+    module.Corpus.dataframe_to_datapoints = staticmethod(dataframe_to_datapoints)
 
 
 class _Checked(Overlay):

@@ -79,7 +79,7 @@ def _catch_up(present: list[ModuleType]) -> None:
         compat.apply()
     for module in present:
         compat.mend(module)
-    for name in (compat.RUNNER, compat.LIBRARY, *plugin.PLACES):
+    for name in (compat.RUNNER, compat.LIBRARY, compat.CORPUS, *plugin.PLACES):
         if name in sys.modules:
             finish(sys.modules[name])
 
@@ -90,6 +90,8 @@ def finish(module: ModuleType) -> None:
 
     if module.__name__ == compat.RUNNER:
         compat.mend_runner(module)
+    if module.__name__ == compat.CORPUS:
+        compat.mend_corpus(module)
     if module.__name__ == compat.LIBRARY:
         compat.mend_library(module)
     if module.__name__ in plugin.PLACES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,6 +26,48 @@ def load(
         uri, start=frame_offset, frames=num_frames, dtype="float32", always_2d=True
     )
     return torch.from_numpy(samples.T.copy() if channels_first else samples), rate
+
+
+@dataclass(frozen=True)
+class AudioMetaData:
+    """What `torchaudio.info` gives; ``bits_per_sample`` is 0 where samples have no fixed size (MP3, Vorbis)."""
+
+    sample_rate: int
+    num_frames: int
+    num_channels: int
+    bits_per_sample: int
+    encoding: str
+
+
+#: (encoding, bits per sample) in torchaudio's words of soundfile's subtypes.
+_ENCODINGS = {
+    "PCM_S8": ("PCM_S", 8),
+    "PCM_U8": ("PCM_U", 8),
+    "PCM_16": ("PCM_S", 16),
+    "PCM_24": ("PCM_S", 24),
+    "PCM_32": ("PCM_S", 32),
+    "FLOAT": ("PCM_F", 32),
+    "DOUBLE": ("PCM_F", 64),
+    "ULAW": ("ULAW", 8),
+    "ALAW": ("ALAW", 8),
+    "VORBIS": ("VORBIS", 0),
+    "MPEG_LAYER_III": ("MP3", 0),
+}
+
+
+def info(uri: Any, **_: Any) -> AudioMetaData:
+    """`torchaudio.info` by soundfile: the header of an audio file."""
+    import soundfile
+
+    header = soundfile.info(uri)
+    encoding, bits = _ENCODINGS.get(header.subtype, ("UNKNOWN", 0))
+    return AudioMetaData(
+        header.samplerate,
+        header.frames,
+        header.channels,
+        bits,
+        "FLAC" if header.format == "FLAC" else encoding,
+    )
 
 
 def apply_effects_tensor(

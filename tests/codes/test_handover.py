@@ -87,6 +87,22 @@ def test_required_codes_that_are_not_there_name_the_way_out() -> None:
         codes.require([5, 3], "VQ-LP")
 
 
+def test_recounted_codes_fit_the_new_frames_and_no_others() -> None:
+    published = batch(5, 3)
+    codes.publish(published)
+    codes.recount([6, 2])
+    taken = codes.take([6, 2])
+    assert taken.lengths.tolist() == [min(int(published.lengths[0]), 6), 2]
+    assert torch.equal(taken.indices[0], published.indices[0])
+    assert torch.equal(taken.indices[1, :2], published.indices[1, :2])
+    assert (taken.indices[1, 2:] == -1).all()
+    codes.publish(published)
+    with pytest.raises(InputError, match="of another batch: 2 utterances"):
+        codes.recount([5])
+    codes.recount([5])  # nothing is published any more
+    assert codes.take([5]) is None
+
+
 def test_mask_padding_matches_a_loop() -> None:
     indices = torch.randint(0, 9, (4, 6, 2), generator=torch.Generator().manual_seed(0))
     lengths = [6, 1, 0, 4]

@@ -73,7 +73,7 @@ def test_s3prl_imports_and_each_shim_that_was_applied_says_why() -> None:
     assert set(found["applied"]) <= set(SHIMS)
     for name in found["applied"]:
         shim = SHIMS[name]
-        assert re.search(r"^(torch|torchaudio|huggingface_hub|catalyst)\b", shim.since), shim
+        assert re.search(r"^(torch|torchaudio|huggingface_hub|catalyst|setuptools)\b", shim.since), shim
         assert shim.reason
     for name, module in found["own"].items():
         ours = module.startswith("s3prl_vqpool.")
@@ -395,3 +395,51 @@ def test_runner_evaluates_on_the_cpu_beside_a_cuda_device(monkeypatch: pytest.Mo
     model = types.SimpleNamespace(get_dataloader=lambda split: [], log_records=lambda split, **_: ["best"])
     one.downstream = types.SimpleNamespace(model=model)
     assert one.evaluate("dev", logger=object(), global_step=1) == ["best"]
+
+
+# ------------------------------------------------------------------------- torchaudio.info, sed_eval, pandas
+@pytest.mark.parametrize(
+    ("suffix", "subtype", "encoding", "bits"),
+    [
+        ("wav", "PCM_16", "PCM_S", 16),
+        ("wav", "PCM_U8", "PCM_U", 8),
+        ("wav", "FLOAT", "PCM_F", 32),
+        ("flac", "PCM_24", "FLAC", 24),
+    ],
+)
+def test_info_is_what_was_written(
+    tmp_path: Path, suffix: str, subtype: str, encoding: str, bits: int
+) -> None:
+    path = tmp_path / f"two.{suffix}"
+    soundfile.write(path, np.zeros((1234, 2)), 22050, subtype=subtype)
+    found = sox.info(path)
+    assert (found.sample_rate, found.num_frames, found.num_channels) == (22050, 1234, 2)
+    assert (found.encoding, found.bits_per_sample) == (encoding, bits)
+
+
+def test_sed_eval_stand_in_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compat, "seen", {})
+    SHIMS["sed_eval, dcase_util"].apply()
+    scope = {"__builtins__": {"__import__": compat._import}}
+    exec("import sed_eval\nfrom dcase_util.containers import MetaDataContainer", scope)
+    for use in (scope["sed_eval"].sound_event.EventBasedMetrics, scope["MetaDataContainer"]):
+        with pytest.raises(InputError, match="pip install sed_eval"):
+            use()
+
+
+def test_corpus_tables_are_read_without_iteritems() -> None:
+    import pandas
+
+    class Corpus:
+        pass
+
+    table = pandas.DataFrame({"path": ["b.wav", "a.wav"], "label": ["yes", "no"]})
+    module = types.SimpleNamespace(pd=types.SimpleNamespace(Series=object), Corpus=Corpus)
+    compat.mend_corpus(module)
+    read = Corpus.dataframe_to_datapoints
+    assert read(table, lambda row: row["path"]) == {
+        "b.wav": {"path": "b.wav", "label": "yes"},
+        "a.wav": {"path": "a.wav", "label": "no"},
+    }
+    with pytest.raises(InputError, match="2 utterances has only 1"):
+        read(table, lambda row: "same")
