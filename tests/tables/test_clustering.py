@@ -221,3 +221,10 @@ def test_sort_of_the_system_changes_nothing(prefix: bool) -> None:
 def test_ids_that_kaldi_cannot_hold_are_refused(ids: list[str], said: str) -> None:
     with pytest.raises(InputError, match=f"v.npz: the id .*{said}"):
         kaldi.require_words(ids, "v.npz")
+
+
+def test_names_have_as_many_digits_so_that_none_begins_another() -> None:
+    names = kaldi.names(np.array([*range(3), *[-1] * 12]))
+    assert names[:4] == ["cluster-01", "cluster-02", "cluster-03", "noise-01"]
+    assert names == sorted(names)
+    assert not any(a != b and b.startswith(a) for a in names for b in names)
