@@ -17,7 +17,7 @@ from s3prl_vqpool import Embedder, cli
 from s3prl_vqpool.errors import Stopped
 from s3prl_vqpool.store import layout
 
-LENGTHS = {"b/one": 16000, "a/two": 7600, "a/three": 20000, "c": 2500, "d": 15999}
+LENGTHS = {"b/one": 15999, "a/two": 2500, "a/three": 20000, "c": 7600, "d": 16000}
 
 
 @pytest.fixture
