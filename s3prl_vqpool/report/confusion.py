@@ -26,7 +26,8 @@ def confusion(
     """Draws a confusion matrix: row by row, the share of a class's utterances that got each prediction.
 
     Args:
-        labels, predictions: class of each utterance, as names or as indices.
+        labels: class of each utterance, as a name or as an index.
+        predictions: as ``labels``.
         names: of the classes: with indices in their order, otherwise which are shown and in which order. By default
             all that occur, sorted.
     """

@@ -15,19 +15,30 @@ from . import style
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-PERPLEXITY = 30.0
+_PERPLEXITY = 30.0
 _DOT = 9
 """Area of a dot, in square points."""
 
 
-def tsne(vectors: Tensor, perplexity: float = PERPLEXITY, seed: int = 0) -> np.ndarray:
+def suitable_perplexity(count: int) -> float:
+    """30, or a third of the other utterances where those are few: t-SNE's neighbours must be a part of all."""
+    return min(_PERPLEXITY, (count - 1) / 3)
+
+
+def tsne(vectors: Tensor, perplexity: float | None = None, seed: int = 0) -> np.ndarray:
     """Points float32 [N, 2] of vectors [N, D], by scikit-learn's t-SNE, begun from the principal components.
 
+    Args:
+        perplexity: by default `suitable_perplexity`.
+
     Raises:
-        InputError: a ``perplexity`` that is not in (0, N).
+        InputError: fewer than 4 vectors, or a ``perplexity`` that is not in (0, N).
     """
     from sklearn.manifold import TSNE
 
+    if len(vectors) < 4:
+        raise InputError(f"t-SNE of {len(vectors)} utterance(s): expected at least 4.")
+    perplexity = suitable_perplexity(len(vectors)) if perplexity is None else perplexity
     if not 0 < perplexity < len(vectors):
         raise InputError(
             f"perplexity {perplexity:g}: expected above 0 and below the number of utterances, {len(vectors)}."
@@ -45,7 +56,7 @@ def most_frequent(labels: Sequence[str], count: int) -> list[str]:
 def embedding(
     vectors: Mapping[str, Tensor],
     labels: Sequence[str],
-    perplexity: float = PERPLEXITY,
+    perplexity: float | None = None,
     seed: int = 0,
     axes: Sequence[Axes] | None = None,
 ) -> list[Axes]:
@@ -54,12 +65,14 @@ def embedding(
     Args:
         vectors: by the pooling's name, floating [N, D].
         labels: class of each of the N utterances.
-        perplexity, seed: of t-SNE; the figure says both.
+        perplexity: as for `tsne`; the figure says it.
+        seed: as ``perplexity``.
         axes: one for each pooling.
 
     Raises:
         InputError: as from `tsne`.
     """
+    perplexity = suitable_perplexity(len(labels)) if perplexity is None else perplexity
     points = {name: tsne(each, perplexity, seed) for name, each in vectors.items()}
     count = len(points)
     panels = style.panels(axes, count, style.WIDTH * (count + 0.4) / 2.4, 3.0, count)

@@ -136,7 +136,8 @@ def answers(
 
     Args:
         path: `STEM.predictions.csv` of `vqpool benchmark`.
-        task, poolings: may be None where the file has one.
+        task: may be None where the file has one.
+        poolings: as ``task``.
         slot: of a label with several slots; None for the whole label.
 
     Raises:

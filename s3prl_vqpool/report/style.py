@@ -88,7 +88,8 @@ def panels(
     """``axes``, which must be ``count``, or those of a new figure.
 
     Args:
-        width, height: of the figure in inches.
+        width: of the figure in inches.
+        height: as ``width``.
         columns: panels in a row.
         more: for `matplotlib.pyplot.subplots`.
 

@@ -21,7 +21,8 @@ class Board:
     """Writes to the logger of one experiment.
 
     Args:
-        args, config: of the experiment, as S3PRL's runner has them.
+        args: of the experiment, as S3PRL's runner has them.
+        config: as ``args``.
         featurizer: S3PRL's; its ``weights`` are those of the layers, before the softmax.
     """
 

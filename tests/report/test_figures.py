@@ -20,7 +20,7 @@ from s3prl_vqpool import pooling, report
 from s3prl_vqpool.errors import InputError
 from s3prl_vqpool.report import style
 from s3prl_vqpool.report.codebook import perplexity
-from s3prl_vqpool.report.embedding import most_frequent
+from s3prl_vqpool.report.embedding import most_frequent, suitable_perplexity
 from s3prl_vqpool.report.utterance import envelope, log_mel
 
 CODES = torch.tensor([[4, 0], [4, 0], [4, 1], [2, 1], [2, 1], [4, 1]])
@@ -181,8 +181,15 @@ def test_embedding_draws_the_points_of_scikit_learn_in_the_colours_of_their_clas
 
 
 def test_embedding_refuses_a_perplexity_beyond_the_utterances() -> None:
-    with pytest.raises(InputError, match=r"perplexity 30: .* number of utterances, 4"):
-        report.embedding({"AP": torch.eye(4)}, list("aabb"))
+    with pytest.raises(InputError, match=r"perplexity 4: .* number of utterances, 4"):
+        report.embedding({"AP": torch.eye(4)}, list("aabb"), perplexity=4)
+    with pytest.raises(InputError, match=r"t-SNE of 3 utterance.*at least 4"):
+        report.embedding({"AP": torch.eye(3)}, list("aab"))
+
+
+@pytest.mark.parametrize(("count", "perplexity"), [(4, 1), (16, 5), (91, 30), (400, 30)])
+def test_perplexity_is_30_or_a_third_of_the_others(count: int, perplexity: float) -> None:
+    assert suitable_perplexity(count) == perplexity
 
 
 def test_most_frequent_labels_come_by_name() -> None:

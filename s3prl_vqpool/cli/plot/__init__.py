@@ -56,7 +56,11 @@ def run(args: argparse.Namespace) -> int:
     import matplotlib
 
     matplotlib.use("Agg")
+    from matplotlib import pyplot
+
     with asked_for(args.output, overwrite=args.overwrite):
-        style.save(args.draw(args).get_figure(root=True), args.output)
+        figure = args.draw(args).get_figure(root=True)
+        style.save(figure, args.output)
+        pyplot.close(figure)  # reproduce draws many
     print(f"wrote {args.output}")
     return 0

@@ -44,7 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="draw the N most frequent classes of the split, at least 2 (default: %(default)s)",
     )
     parser.add_argument(
-        "--perplexity", type=float, default=30.0, metavar="P", help="of t-SNE (default: %(default)s)"
+        "--perplexity",
+        type=float,
+        metavar="P",
+        help="of t-SNE (default: 30, or a third of the utterances where those are few)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of t-SNE (default: %(default)s)")
 
@@ -58,7 +61,8 @@ def draw(args: argparse.Namespace) -> Axes:
 
     if args.classes < 2:
         raise InputError(f"--classes {args.classes}: expected at least 2.")
-    perplexity, seed = positive("--perplexity", args.perplexity), seeded("--seed", args.seed)
+    seed = seeded("--seed", args.seed)
+    perplexity = None if args.perplexity is None else positive("--perplexity", args.perplexity)
     given = from_words(args.option)
     found = sources.utterance_vectors(args.store, args.poolings, args.split, args.classes, given)
     return report.embedding(found.by_pooling, found.labels, perplexity, seed)[0]

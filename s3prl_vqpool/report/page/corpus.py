@@ -17,13 +17,13 @@ from ...store import Row, Store
 from ...store.encode import weights_of
 from ...tables.nearest import nearest
 from ...tables.stores import StoredTask, divisions
+from ..embedding import tsne
 from . import media
 
 POINTS = 300
 """Most utterances of a store in its t-SNE."""
 CLASSES = 12
 """Most classes among them: more cannot be told apart by colour and shape."""
-PERPLEXITY = 30
 SECONDS = 20
 """Most of an utterance that is shown."""
 _BLOCK = 2048
@@ -102,12 +102,9 @@ def _half_wrong(labels: Sequence[str], predicted: Sequence[str], count: int) -> 
     return [*wrong[:many], *right[: count - min(many, len(wrong))]]
 
 
-def tsne(vectors: Tensor, seed: int) -> list[list[float]]:
-    """Points [n, 2] in the unit square, by scikit-learn's t-SNE from the principal components."""
-    from sklearn.manifold import TSNE
-
-    perplexity = min(PERPLEXITY, (len(vectors) - 1) / 3)
-    found = TSNE(perplexity=perplexity, random_state=seed, init="pca").fit_transform(vectors.numpy())
+def plane(vectors: Tensor, seed: int) -> list[list[float]]:
+    """Points [n, 2] in the unit square, by t-SNE."""
+    found = tsne(vectors, seed=seed)
     found = (found - found.min(axis=0)) / (np.ptp(found, axis=0).max() or 1)
     return found.astype(float).round(4).tolist()
 

@@ -18,6 +18,7 @@ from ...files import write_text
 from ...store import Store
 from ...store.threads import torch_threads
 from ...tables import stores
+from ..embedding import suitable_perplexity
 from . import corpus, found, media
 
 LIMIT = 15_000_000
@@ -95,7 +96,7 @@ def _data(sampled: Sequence[corpus.Sampled], seed: int) -> list[dict[str, Any]]:
         store = each.task.store
         rows = [store.utterances[row] for row in each.rows]
         planes = (
-            {name: corpus.tsne(vectors, seed) for name, vectors in each.vectors.items()}
+            {name: corpus.plane(vectors, seed) for name, vectors in each.vectors.items()}
             if len(rows) > 3
             else {}
         )
@@ -105,7 +106,7 @@ def _data(sampled: Sequence[corpus.Sampled], seed: int) -> list[dict[str, Any]]:
                 "pooling": each.pooling,
                 "hop": store.manifest["downsample_rate"] / 16000,
                 "planes": planes,
-                "perplexity": round(min(corpus.PERPLEXITY, (len(rows) - 1) / 3), 1),
+                "perplexity": round(suitable_perplexity(len(rows)), 1),
                 "seed": seed,
                 "utterances": [
                     {
