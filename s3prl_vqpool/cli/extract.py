@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .options import add_checkpoint, add_corpora, add_device, add_model_config, add_upstream
+from .options import add_checkpoint, add_corpora, add_device, add_dtype, add_model_config, add_upstream
 
 HELP = (
     "Run the upstream once over every utterance of a downstream's corpus, and keep the codes and the pooled vectors of "
@@ -49,12 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--frames", action="store_true", help="also keep the frames, averaged over layers")
     add_device(parser)
-    parser.add_argument(
-        "--dtype",
-        choices=("float16", "float32"),
-        default="float32",
-        help="dtype of stored vectors and frames (default: %(default)s)",
-    )
+    add_dtype(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -92,3 +92,13 @@ def add_corpora(parser: argparse.ArgumentParser, default: str | None = None) -> 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add ``--device``."""
     parser.add_argument("--device", help="cpu or cuda (default: cuda if there is one)")
+
+
+def add_dtype(parser: argparse.ArgumentParser) -> None:
+    """Add ``--dtype``."""
+    parser.add_argument(
+        "--dtype",
+        choices=("float16", "float32"),
+        default="float32",
+        help="dtype of stored vectors and frames; float16 halves the disk (default: %(default)s)",
+    )

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files import alone
-from ..store.layout import NUMBER_BYTES
-from .options import add_corpora, add_device
+from .options import add_corpora, add_device, add_dtype
 
 HELP = (
     "Make the paper's Tables 1 and 2 for upstreams and all corpora of corpora.yaml: stores of features, tables of each "
@@ -46,12 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="Table 2: seeds to average over (default: 0 1 2)",
     )
     add_device(parser)
-    parser.add_argument(
-        "--dtype",
-        choices=tuple(NUMBER_BYTES),
-        default="float32",
-        help="dtype of stored vectors and frames; float16 halves the disk (default: %(default)s)",
-    )
+    add_dtype(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -143,6 +143,8 @@ def one_more_forward(runner: Any) -> tuple[float, float]:
         def add_scalar(self, *args: object, **kwargs: object) -> None:
             pass
 
+        add_figure = add_scalar
+
     if dist.get_rank() == 0:
         runner.downstream.model.log_records("dev", records=records, logger=NoLogger(), global_step=9)
     before = expert.best_score.item()
