@@ -58,6 +58,28 @@ def fetch(
     return path
 
 
+def local(
+    ckpt: str | None,
+    refresh: bool,
+    file: str,
+    instead: str = "wav2vec2_vq_local",
+    read: Callable[[Path], object] = fairseq.load,
+) -> Path:
+    """The file that `-k` names by its path, or by a URL, for which `fetch` has the other arguments.
+
+    Args:
+        file: what kind of file it is, in words.
+
+    Raises:
+        InputError: none is named, or as from `fetch`.
+    """
+    if ckpt is None:
+        raise InputError(f"This upstream needs a checkpoint: -k PATH or -k URL of {file} file.")
+    if str(ckpt).startswith(("http://", "https://")):
+        return fetch(str(ckpt), refresh, instead, read)
+    return Path(ckpt)
+
+
 def _http_error(url: str) -> str:
     """The server's error, or "". (S3PRL saves the error page as if it were the file.)"""
     try:

@@ -20,6 +20,7 @@ from s3prl import hub
 from tiny import LARGE, converted_checkpoint, waves
 
 from s3prl_vqpool import checkpoints
+from s3prl_vqpool.checkpoints import download
 from s3prl_vqpool.errors import InputError
 
 FILE = "wav2vec_small.pt"
@@ -254,11 +255,11 @@ def test_named_upstream_asks_for_the_file_of_s3prls_upstream(
     class Asked(Exception):
         pass
 
-    def ask(url: str, refresh: bool = False) -> None:
+    def ask(url: str, refresh: bool = False, *_: object) -> None:
         raise Asked(url, refresh)
 
     monkeypatch.setattr(sys.modules["s3prl.upstream.wav2vec2.hubconf"], "_urls_to_filepaths", ask)
-    monkeypatch.setattr(sys.modules["s3prl.upstream.wav2vec2_vq.hubconf"], "_fetch", ask)
+    monkeypatch.setattr(download, "fetch", ask)
     asked = []
     for entry in (getattr(hub, name), getattr(hub, f"{name}_vq")):
         with pytest.raises(Asked) as raised:

@@ -11,12 +11,12 @@ import golden
 import pytest
 import torch
 from s3prl import hub
-from s3prl.upstream.vq_wav2vec_vq import hubconf
 from s3prl.upstream.wav2vec.wav2vec_model import Wav2VecConfig, Wav2VecModel
 from s3prl.upstream.wav2vec2.wav2vec2_model import AudioPretrainingConfig
 from tiny import LARGE, converted_checkpoint, waves
 
 from s3prl_vqpool import cli
+from s3prl_vqpool.checkpoints import download
 from s3prl_vqpool.errors import InputError
 
 LENGTHS = (7600, 16000, 465, 12345)
@@ -153,7 +153,7 @@ def test_named_upstream_asks_for_the_file_of_s3prls(
         asked.append(url)
         raise Asked
 
-    monkeypatch.setattr(hubconf, "_fetch", ask)
+    monkeypatch.setattr(download, "fetch", ask)
     monkeypatch.setitem(hub.vq_wav2vec.__globals__, "_urls_to_filepaths", ask)
     for each in (name, twin):
         with pytest.raises(Asked):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from s3prl_vqpool.checkpoints.download import fetch as _fetch
+from s3prl_vqpool.checkpoints.download import local as _local
 from s3prl_vqpool.codes import hub_entry as _hub_entry
 from s3prl_vqpool.codes.vq_layers import load as _load
-from s3prl_vqpool.errors import InputError as _InputError
 
 from .expert import UpstreamExpert as _UpstreamExpert
 
@@ -24,11 +23,8 @@ def vq_apc_vq_custom(
         refresh: download a URL again (`-r`).
         model_config: file of training counts (`-g`), for selections such as `-s vq_bp`.
     """
-    if ckpt is None:
-        raise _InputError("This upstream needs a checkpoint: -k PATH or -k URL of a VQ-APC file.")
-    if str(ckpt).startswith(("http://", "https://")):
-        ckpt = str(_fetch(str(ckpt), refresh, "vq_apc_vq_custom", _load))
-    return _UpstreamExpert(str(ckpt), model_config)
+    path = _local(ckpt, refresh, "a VQ-APC", "vq_apc_vq_custom", _load)
+    return _UpstreamExpert(str(path), model_config)
 
 
 @_hub_entry

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path as _Path
-
-from s3prl_vqpool.checkpoints.download import fetch as _fetch
+from s3prl_vqpool.checkpoints.download import local as _local
 from s3prl_vqpool.codes import hub_entry as _hub_entry
-from s3prl_vqpool.errors import InputError as _InputError
 
 from .expert import UpstreamExpert as _UpstreamExpert
 
@@ -25,10 +22,7 @@ def vq_wav2vec_vq_custom(
         refresh: download a URL again (`-r`).
         model_config: file of training counts (`-g`), for selections such as `-s vq_bp`.
     """
-    if ckpt is None:
-        raise _InputError("This upstream needs a checkpoint: -k PATH or -k URL of a vq-wav2vec file.")
-    remote = str(ckpt).startswith(("http://", "https://"))
-    path = _fetch(str(ckpt), refresh, "vq_wav2vec_vq_custom") if remote else _Path(ckpt)
+    path = _local(ckpt, refresh, "a vq-wav2vec", "vq_wav2vec_vq_custom")
     return _UpstreamExpert(str(path), model_config)
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path as _Path
 from typing import Any as _Any
 
-from s3prl_vqpool.checkpoints.download import fetch as _fetch
+from s3prl_vqpool.checkpoints.download import local as _local
 from s3prl_vqpool.codes import hub_entry as _hub_entry
-from s3prl_vqpool.errors import InputError as _InputError
 
 from .expert import UpstreamExpert as _UpstreamExpert
 
@@ -27,9 +26,7 @@ def wav2vec2_vq_custom(ckpt: str | None = None, refresh: bool = False, **options
         options: ``model_config``, a file of training counts (`-g`) for selections such as `-s vq_bp`;
             ``feature_selection`` as S3PRL's wav2vec2 has it.
     """
-    if ckpt is None:
-        raise _InputError("This upstream needs a checkpoint: -k PATH or -k URL of a wav2vec 2.0 file.")
-    path = _fetch(str(ckpt), refresh) if str(ckpt).startswith(("http://", "https://")) else _Path(ckpt)
+    path = _local(ckpt, refresh, "a wav2vec 2.0")
     return _UpstreamExpert(str(path), **options)
 
 
