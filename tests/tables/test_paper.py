@@ -52,6 +52,8 @@ def command(synthetic: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         "--device",
         "cpu",
         "--seeds",
+        "1",
+        "--seeds",
         "3",
         "1",
     ]
