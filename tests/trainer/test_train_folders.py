@@ -147,3 +147,12 @@ def test_vectors_must_fit_into_the_memory(
     assert train(folder, config(total_steps=2), tmp_path / "exp") == code
     if code:
         assert "this machine has" in one_line(capsys)
+
+
+def test_train_keeps_as_many_checkpoints_as_the_config_says(ic: Any, config: Config, tmp_path: Path) -> None:
+    _, folder = ic("mfcc")
+    file = config(total_steps=9, save_step=2, max_keep=3)
+    assert train(folder, file, tmp_path / "exp", "--lr", "1e-2", "1e-3") == 0
+    for rate in ("1e-2", "1e-3"):
+        kept = (tmp_path / "exp" / "VQ-LP" / f"lr={rate}").glob("states-*.ckpt")
+        assert sorted(path.name for path in kept) == ["states-6.ckpt", "states-8.ckpt", "states-9.ckpt"]
