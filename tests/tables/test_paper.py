@@ -52,8 +52,6 @@ def command(synthetic: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         "--device",
         "cpu",
         "--seeds",
-        "1",
-        "--seeds",
         "3",
         "1",
     ]

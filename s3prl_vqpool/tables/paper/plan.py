@@ -69,7 +69,7 @@ def make(
         stores += own
         tell(_about_stores(name, own, *measured(upstream, own, found, device)))
     tell(check_disk(stores, settings.output))
-    tell("  tables come after the stores, and are not in these times; each says how far it is while it is made")
+    tell("  tables come after the stores and are not in these times; each says how far it is")
     return stores
 
 
