@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..files import asked_for
-from .options import add_option, add_overwrite
+from .options import add_option, add_overwrite, add_seeds
 
 if TYPE_CHECKING:
     from ..tables.stores import StoredTask
@@ -87,14 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RATE",
         help="learning rates; dev chooses one (default: the task's own)",
     )
-    supervised.add_argument(
-        "--seeds",
-        nargs="+",
-        type=int,
-        default=[0, 1, 2],
-        metavar="SEED",
-        help="seeds to average over (default: 0 1 2)",
-    )
+    add_seeds(supervised)
     supervised.add_argument(
         "-o",
         "--override",
@@ -182,10 +175,10 @@ def _nearest(args: argparse.Namespace) -> int:
 
 def _supervised(args: argparse.Namespace) -> int:
     from .. import pooling
-    from ..runner.config import positive, seeded
+    from ..runner.config import positive, seeds_of
     from ..tables import layers, stores, superb, supervised, table2
 
-    seeds = list(dict.fromkeys(seeded("--seeds", seed) for seed in args.seeds))
+    seeds = seeds_of(args.seeds)
     rates = list(dict.fromkeys(positive("--lr", rate) for rate in args.lr or ())) or None
     paper = args.protocol == "paper"
     if args.override and paper:

@@ -102,3 +102,15 @@ def add_dtype(parser: argparse.ArgumentParser) -> None:
         default="float32",
         help="dtype of stored vectors and frames; float16 halves the disk (default: %(default)s)",
     )
+
+
+def add_seeds(parser: argparse.ArgumentParser) -> None:
+    """Add ``--seeds`` of Table 2; `runner.config.seeds_of` checks them."""
+    parser.add_argument(
+        "--seeds",
+        nargs="+",
+        type=int,
+        default=[0, 1, 2],
+        metavar="SEED",
+        help="seeds of Table 2 to average over (default: 0 1 2)",
+    )

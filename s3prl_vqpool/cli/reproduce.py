@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files import alone
-from .options import add_corpora, add_device, add_dtype
+from .options import add_corpora, add_device, add_dtype, add_seeds
 
 HELP = (
     "Make the paper's Tables 1 and 2 for upstreams and all corpora of corpora.yaml: stores of features, tables of each "
@@ -36,21 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="paper",
         help="Table 2: the paper's, or SUPERB's heads as well (default: %(default)s)",
     )
-    parser.add_argument(
-        "--seeds",
-        nargs="+",
-        type=int,
-        default=[0, 1, 2],
-        metavar="SEED",
-        help="Table 2: seeds to average over (default: 0 1 2)",
-    )
+    add_seeds(parser)
     add_device(parser)
     add_dtype(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from ..runner import named
-    from ..runner.config import seeded
+    from ..runner.config import seeds_of
     from ..tables.paper import outline, plan, work
     from . import devices
     from .main import run_verb
@@ -64,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
             f"no {named.FILE} here, {named.VARIABLE} is not set: name the corpora (vqpool corpora --help), or give "
             "--corpora FILE."
         )
-    seeds = tuple(dict.fromkeys(seeded("--seeds", seed) for seed in args.seeds))
+    seeds = seeds_of(args.seeds)
     superb = args.protocol == "superb"
     settings = outline.Settings(args.output, corpora.file, args.dtype, args.device, superb, seeds)
     with alone(args.output):

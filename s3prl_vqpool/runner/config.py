@@ -260,3 +260,8 @@ def seeded(option: str, seed: int) -> int:
     if not 0 <= seed < 2**32:
         raise InputError(f"{option} {seed}: expected a whole number from 0 to {2**32 - 1}.")
     return seed
+
+
+def seeds_of(given: Sequence[int]) -> tuple[int, ...]:
+    """What `--seeds` names, each once; InputError as from `seeded`."""
+    return tuple(dict.fromkeys(seeded("--seeds", seed) for seed in given))
