@@ -7,7 +7,7 @@ VENV ?= .venv
 LEGACY := .venv-legacy
 PIP = $(1)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo reproduce-embedded test lint format docs test-legacy clean
+.PHONY: help demo reproduce-embedded test lint format docs bench test-legacy clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -33,6 +33,9 @@ format: $(VENV)/.test ## let ruff lay out the code
 
 docs: $(VENV)/.docs ## build the documentation into site/; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+
+bench: $(VENV)/.test ## the speed measurements in short forms (20 minutes), beside those of the last time
+	$(VENV)/bin/python benchmarks/bench.py
 
 test-legacy: $(LEGACY)/.test ## the runner's end-to-end tests on the older stack (Python 3.10, torch 2.5.1)
 	$(LEGACY)/bin/python -m pytest tests/runner/test_runner.py tests/runner/test_real_speech.py tests/runner/test_compat.py

@@ -33,6 +33,7 @@ from typing import Any, ClassVar
 
 import torch
 import yaml
+from turns import Figure, Figures
 from upstream_overhead import BASE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,9 +72,12 @@ class RandomStore(Store):
         self.folder = Path("random")
         self.utterances, self.added = listing(TASK, config).utterances, {}
         self.manifest = {
-            **dict.fromkeys(("upstream", "ckpt", "fingerprint", "list_sha256"), ""),
+            **dict.fromkeys(("upstream", "ckpt", "upstream_model_config", "fingerprint", "list_sha256"), ""),
             **{"poolings": self.poolings, "dtype": "float32", "layers": 13, "dim": 768},
         }
+
+    def require_audio(self) -> None:
+        """No vector comes from audio."""
 
     def vectors(self, pooling: str, rows: Any = None) -> torch.Tensor:
         return torch.randn(len(rows), 13, 768)
@@ -135,7 +139,7 @@ def accuracy(folder: Path) -> float:
     return float(re.findall(r"^test at step \d+: (\S+)$", (folder / "log.log").read_text(), re.M)[-1])
 
 
-def compare(config: Config, steps: int, burn_in: int, folder: Path) -> None:
+def compare(config: Config, steps: int, burn_in: int, folder: Path, figures: Figures) -> None:
     """Print the first table."""
     upstream = ["-u", "wav2vec2_vq_local", "-k", checkpoint(folder / "base.pt")]
     (folder / "config.yaml").write_text(yaml.dump(config))
@@ -154,6 +158,10 @@ def compare(config: Config, steps: int, burn_in: int, folder: Path) -> None:
     utterances = len(store.utterances)
     whole = extraction / utterances * UTTERANCES
     totals = STEPS * there, STEPS * here + whole
+    figures.add("a step of the runner over one of the store", Figure.of([there / here], "x"))
+    figures.add(
+        "all of the runner over all of the store, extrapolated", Figure.of([totals[0] / totals[1]], "x")
+    )
     print("| | run_downstream.py | store | ratio |\n|---|---|---|---|")
     print(f"| a step | {there:.3f} s | {here * 1e3:.3f} ms | {there / here:.0f} x (goal: 1000) |")
     print(
@@ -169,7 +177,7 @@ def compare(config: Config, steps: int, burn_in: int, folder: Path) -> None:
     )
 
 
-def sweep(config: Config) -> None:
+def sweep(config: Config, figures: Figures) -> None:
     """Print the second table."""
     store = RandomStore(config)
     count = len(RATES) * len(store.poolings)
@@ -177,6 +185,8 @@ def sweep(config: Config) -> None:
     (one,) = make(store, TASK, config, store.poolings[:1], RATES[:1], Path(), SEED)
     moved = 6 * 4 * count * sum(parameter.numel() for parameter in one.parameters.values())
     floor = moved / bytes_per_second()
+    figures.add(f"a step of {count} heads over moving what Adam moves", Figure.of([step / floor], "x"))
+    figures.add(f"a step of {count} heads, per head", Figure.of([step / count * 1e3], "ms"))
     print("| heads | a step | per head and step | bytes that Adam moves | floor |\n|---|---|---|---|---|")
     print(
         f"| {count} | {step * 1e3:.1f} ms | {step / count * 1e3:.3f} ms (goal: 0.5) | {moved / 1e6:.0f} MB "
@@ -207,7 +217,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12, help="of run_downstream.py (default: %(default)s)")
     parser.add_argument("--burn-in", type=int, default=2, help="of them not timed (default: %(default)s)")
     parser.add_argument("--sweep-only", action="store_true", help="the 60 heads alone")
+    Figures.option(parser)
     args = parser.parse_args()
+    figures = Figures(args.json)
     plugin.register()
     config = read(TASK, args.corpus, None)
     config["optimizer"]["lr"] = RATE
@@ -218,8 +230,8 @@ def main() -> None:
             f"{torch.get_num_threads()} CPU threads, torch {torch.__version__}, Python {platform.python_version()}\n"
         )
         if not args.sweep_only:
-            compare(config, args.steps, args.burn_in, Path(folder))
-        sweep(config)
+            compare(config, args.steps, args.burn_in, Path(folder), figures)
+        sweep(config, figures)
 
 
 if __name__ == "__main__":

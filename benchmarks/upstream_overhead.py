@@ -12,15 +12,13 @@ from __future__ import annotations
 import argparse
 import platform
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
 import torch
-from tqdm import tqdm
+from turns import Figure, Figures, by_turns, ratio, seconds
 
 import s3prl_vqpool  # noqa: F401 (S3PRL's own modules import after it on every stack)
 
@@ -61,17 +59,6 @@ def upstreams(size: str, device: str) -> tuple[Any, Any]:
         )
 
 
-@torch.no_grad()
-def seconds(call: Callable[[], Any], device: str) -> float:
-    if device == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    call()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
 def codes_alone(ours: Any, wavs: list[torch.Tensor], device: str) -> float:
     """Seconds of the work that our upstream adds: S3PRL's forward pass is replaced by its result."""
     kept: dict[str, Any] = {}
@@ -90,25 +77,24 @@ def codes_alone(ours: Any, wavs: list[torch.Tensor], device: str) -> float:
     return spent
 
 
-def measure(plain: Any, ours: Any, count: int, length: float, pairs: int, device: str) -> str:
+@torch.no_grad()
+def measure(plain: Any, ours: Any, clips: str, pairs: int, device: str, figures: Figures) -> str:
     """One row of the table."""
     generator = torch.Generator().manual_seed(1)
-    wavs = [torch.randn(round(16000 * length), generator=generator).to(device) for _ in range(count)]
-    spent: dict[Any, list[float]] = {plain: [], ours: []}
-    turns = [(plain, ours), (ours, plain)] * -(-pairs // 2)
-    for upstream in (plain, ours) * 2:  # burn-in
-        seconds(lambda upstream=upstream: upstream(wavs), device)
-    for turn in tqdm(turns[:pairs], desc=f"{count} x {length:g} s", unit="pair", disable=None):
-        for upstream in turn:
-            spent[upstream].append(seconds(lambda upstream=upstream: upstream(wavs), device))
-    ratios = [ours_s / plain_s for ours_s, plain_s in zip(spent[ours], spent[plain])]
-    low, _, high = quantiles(ratios, n=4)
-    alone = codes_alone(ours, wavs, device)
-    usual = median(spent[plain])
+    count, length = clips.split("x")
+    wavs = [
+        torch.randn(round(16000 * float(length)), generator=generator).to(device) for _ in range(int(count))
+    ]
+    spent = by_turns(
+        {"plain": lambda: plain(wavs), "codes": lambda: ours(wavs)}, pairs, device, title=f"{clips} s"
+    )
+    with_codes = figures.add(f"{clips} s, with codes over S3PRL's", ratio(spent, "codes", "plain"))
+    usual, alone = median(spent["plain"]), codes_alone(ours, wavs, device)
+    figures.add(f"{clips} s, codes alone over S3PRL's", Figure.of([alone / usual], "x"))
+    low, more, high = ((each - 1) * 100 for each in (with_codes.low, with_codes.value, with_codes.high))
     return (
-        f"| {count} x {length:g} s | {usual * 1e3:.0f} ms | {median(spent[ours]) * 1e3:.0f} ms "
-        f"| {(median(ratios) - 1) * 100:+.2f} % | {(low - 1) * 100:+.1f} to {(high - 1) * 100:+.1f} % "
-        f"| {alone * 1e3:.2f} ms = {alone / usual * 100:.2f} % |"
+        f"| {clips} s | {usual * 1e3:.0f} ms | {median(spent['codes']) * 1e3:.0f} ms "
+        f"| {more:+.2f} % | {low:+.1f} to {high:+.1f} % | {alone * 1e3:.2f} ms = {alone / usual * 100:.2f} % |"
     )
 
 
@@ -127,8 +113,10 @@ def main() -> None:
     )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    Figures.option(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    figures = Figures(args.json)
     plain, ours = upstreams(args.size, args.device)
     where = torch.cuda.get_device_name() if args.device == "cuda" else f"{args.threads} CPU threads"
     print(f"wav2vec2_vq_local over wav2vec2_local, {args.size} size, {where}, torch {torch.__version__},")
@@ -138,8 +126,7 @@ def main() -> None:
     print("| clips | S3PRL | with codes | more | middle half of the pairs | codes alone |")
     print("|---|---|---|---|---|---|")
     for clips in args.clips:
-        count, length = clips.split("x")
-        print(measure(plain, ours, int(count), float(length), args.pairs, args.device), flush=True)
+        print(measure(plain, ours, clips, args.pairs, args.device, figures), flush=True)
 
 
 if __name__ == "__main__":
