@@ -20,7 +20,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..files import parse_json, put_tensors, read_tensors, whole, write_text
 from . import torch_files
-from .unpickler import MODEL, Malformed, Name, Record, named_in, plain, refused
+from .unpickler import MODEL, Malformed, Name, named_in, parts, plain, refused
 from .weights import require_finite
 
 #: What S3PRL's converted checkpoints hold.
@@ -88,24 +88,10 @@ def check(path: str | Path) -> None:
 
 def _evaluated(content: Any) -> Iterator[tuple[str, Any]]:
     """The fields that S3PRL's models `eval`, at any depth, with their plain values."""
-    waiting: list[Any] = [content]
-    seen: set[int] = set()
-    while waiting:
-        value = waiting.pop()
-        if id(value) in seen:
-            continue
-        seen.add(id(value))
-        if isinstance(value, Record):
-            waiting.append(value.state)
-        elif isinstance(value, (list, tuple)):
-            waiting += value
-        elif isinstance(value, dict):
-            waiting += value.values()
-            yield from (
-                (name, plain(entry))
-                for name, entry in value.items()
-                if isinstance(name, str) and name.endswith(EVALUATED)
-            )
+    for part in parts(content):
+        for name, entry in part.items() if isinstance(part, dict) else ():
+            if isinstance(name, str) and name.endswith(EVALUATED):
+                yield name, plain(entry)
 
 
 def _is_harmless(path: str | Path, name: str, value: Any) -> bool:

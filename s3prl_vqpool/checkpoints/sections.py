@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import InputError
 from . import torch_files
 from .fairseq import state_dict
-from .unpickler import Malformed, named_in, plain, refused
+from .unpickler import Malformed, named_in, parts, plain, refused
 
 
 def load(path: str | Path, configs: Sequence[str], weights: str) -> dict[str, Any]:
@@ -33,15 +33,7 @@ def load(path: str | Path, configs: Sequence[str], weights: str) -> dict[str, An
 
 def _require_plain(path: Path, value: Any) -> None:
     """InputError for an object of a class, at any depth of what `plain` gave."""
-    waiting: list[Any] = [value]
-    seen: set[int] = set()
-    while waiting:
-        value = waiting.pop()
-        if id(value) in seen:
-            continue
-        seen.add(id(value))
-        name = None if isinstance(value, (list, tuple)) else named_in(value)
+    for part in parts(value):
+        name = None if isinstance(part, (list, tuple)) else named_in(part)
         if name is not None:
             raise InputError(f"{path}: {refused(name)}")
-        if isinstance(value, (dict, list, tuple)):
-            waiting += value.values() if isinstance(value, dict) else value

@@ -7,7 +7,7 @@ a name becomes a `Name`, and an object of any class a `Record` of what the file 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any, ClassVar
 
@@ -266,6 +266,21 @@ def named_in(value: Any) -> Name | None:
     if isinstance(value, (list, tuple)):
         return next((name for name in map(named_in, value) if name), None)
     return value.name if isinstance(value, Record) else value if isinstance(value, Name) else None
+
+
+def parts(value: Any) -> Iterator[Any]:
+    """``value`` and all that is in it, at any depth, each object once."""
+    waiting, seen = [value], set[int]()
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        yield value
+        if isinstance(value, Record):
+            waiting.append(value.state)
+        elif isinstance(value, (dict, list, tuple)):
+            waiting += value.values() if isinstance(value, dict) else value
 
 
 def plain(value: Any) -> Any:
