@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -15,9 +14,13 @@ HELP = (
     "Write a vector for each piece of audio, with the numbers of Embedder and of a store. The name of the file "
     "decides its format: .npz (arrays ids and vectors), .npy (ids beside it in .ids.txt), .parquet (columns id and "
     "vector) or .ark (Kaldi's, with .scp). What is done is kept in OUT.parts; after a kill the same command "
-    "continues, to the same bytes. One process only."
+    "continues, to the same bytes. Several processes share the work, to the same bytes: torchrun --nproc_per_node N "
+    "-m s3prl_vqpool embed ..."
 )
-EXAMPLE = "vqpool embed speech/ -u wav2vec2_vq --pooling VQ-LP --output vectors.npz"
+EXAMPLE = (
+    "vqpool embed speech/ -u wav2vec2_vq --pooling VQ-LP --output vectors.npz\n"
+    "  torchrun --nproc_per_node 2 -m s3prl_vqpool embed speech/ --output vectors.npz"
+)
 WHEN_STOPPED = "what is done is kept; the same command continues"
 GIVEN = (
     "audio files, folders of audio, Kaldi data directories, or lists: .txt .lst .scp (lines PATH or ID PATH), or "
@@ -57,9 +60,8 @@ def run(args: argparse.Namespace) -> int:
     from ..corpora.table.clips import clips
     from ..errors import InputError
     from ..store import embed, vectors
+    from ..store.group import Group
 
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise InputError("vqpool embed is one process: leave torchrun out, or divide the list.")
     made = vectors.files(args.output)
     if not args.output.parent.is_dir():
         raise InputError(f"{args.output}: name a file in a folder that exists.")
@@ -67,10 +69,13 @@ def run(args: argparse.Namespace) -> int:
     ids = [clip.id for clip in found]
     vectors.check_ids(args.output, ids)
     work = args.output.with_name(f"{args.output.name}.parts")
+    group = Group.of_torchrun()
+    if group.rank > 0:
+        embed.share(embed.Work(*_embedder(args), found, work), group)
+        return 0
     with files.asked_for(*made, overwrite=args.overwrite):
         with files.alone(work):
-            embedder, options = _embedder(args)
-            stacked = embed.embed(embedder, found, work, options)
+            stacked = embed.embed(embed.Work(*_embedder(args), found, work), group)
             vectors.write(args.output, ids, stacked.numpy())
             embed.remove_parts(work)
         with suppress(OSError):  # it was there before, and is empty now

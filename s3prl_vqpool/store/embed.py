@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,55 +19,114 @@ from ..corpora.table.clips import Clip, lengths
 from ..errors import InputError
 from . import fresh, layout
 from .embedder import Embedder
+from .group import Group
 from .progress import Progress
+from .threads import torch_threads
 
 MANIFEST = "manifest.json"
+_PARTS = "part-*.safetensors"
+_HELPER = ".lock.rank"
+"""How the lock of a process that helps begins; its rank follows."""
+ALONE = Group()
 
 
-def embed(embedder: Embedder, clips: Sequence[Clip], work: Path, options: Mapping[str, Any]) -> Tensor:
-    """Vectors float32 [N, E] of N clips, in their order.
+@dataclass(frozen=True)
+class Work:
+    """What is to be embedded, and the folder of its parts.
 
-    Each part of up to `layout.SHARD_SECONDS` of speech is kept in ``work`` until `remove_parts` removes it, so that
-    the same call continues after a kill, to the same numbers.
+    Each part holds up to `layout.SHARD_SECONDS` of speech, so that the same work continues after a kill, to the same
+    numbers.
 
     Args:
-        work: folder of the parts; made if it is not there. Call it under `files.alone` of this folder.
         options: what determines the numbers, beside upstream and audio, such as the pooling.
+        folder: of the parts; `remove_parts` empties it.
 
     Raises:
-        InputError: audio that cannot be read or is too short; parts of other options or other audio.
+        InputError: audio that cannot be read or is too short.
     """
-    samples = lengths(clips)
-    embedder.require_frames([str(clip.path) for clip in clips], samples)
-    shards = layout.shards(samples)
-    wanted = _described(embedder, clips, samples, options)
-    _require_same(work, wanted)
+
+    embedder: Embedder
+    options: Mapping[str, Any]
+    clips: Sequence[Clip]
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.embedder.require_frames([str(clip.path) for clip in self.clips], self.samples)
+
+    @cached_property
+    def samples(self) -> list[int]:
+        """Samples at 16 kHz of each clip."""
+        return lengths(self.clips)
+
+    @cached_property
+    def parts(self) -> list[tuple[Path, list[int]]]:
+        """The file of each part, and the numbers of its clips."""
+        shards = layout.shards(self.samples)
+        return [(self.folder / f"part-{number:05}.safetensors", rows) for number, rows in enumerate(shards)]
+
+
+def embed(work: Work, group: Group = ALONE) -> Tensor:
+    """Vectors float32 [N, E] of the clips, in their order. Call it under `files.alone` of the work's folder.
+
+    The processes of ``group`` share the parts: this one calls `embed`, the others call `share`.
+
+    Raises:
+        InputError: audio that cannot be read; parts of other options or other audio.
+        Busy: a process of an earlier command still writes there.
+    """
+    threads = _begin(work)
+    try:
+        group.begin()
+        _share(work, group, threads)
+        group.wait_for_others()
+    except InputError:
+        if not any(path.exists() for path, _ in work.parts):
+            remove_parts(work.folder)
+        raise
     found: dict[int, Tensor] = {}
-    with Progress("embedding", sum(samples) / audio.SAMPLE_RATE / 3600, "h of speech") as progress:
-        for number, rows in enumerate(shards):
-            path = work / f"part-{number:05}.safetensors"
+    for path, rows in work.parts:
+        found.update(zip(rows, _read(path, len(rows))))
+    return torch.stack([found[row] for row in range(len(work.clips))])
+
+
+def share(work: Work, group: Group) -> None:
+    """Compute parts of what the first process of ``group`` embeds; errors are those of `embed`."""
+    group.wait_for_begin()
+    with files.alone(work.folder, f"{_HELPER}{group.rank}"):
+        _share(work, group, _manifest(work.folder)["threads"])
+    group.leave()
+
+
+def _share(work: Work, group: Group, threads: int) -> None:
+    """Compute the parts that this process takes and that are not there."""
+    hours = [sum(work.samples[row] for row in rows) / audio.SAMPLE_RATE / 3600 for _, rows in work.parts]
+    counted = 0
+    with (
+        Progress("embedding", sum(hours), "h of speech", group.rank == 0) as progress,
+        torch_threads(threads),
+    ):
+        for number in group.take(len(work.parts)):
+            path, rows = work.parts[number]
             if not path.exists():
-                vectors = _part(embedder, clips, layout.batches(rows, samples, embedder.batch_seconds))
-                files.write_text(work / MANIFEST, f"{json.dumps(wanted, indent=1)}\n")
-                files.write_tensors(path, {"vectors": vectors})
-            found.update(zip(rows, _read(path, len(rows))))
-            progress.advance(sum(samples[row] for row in rows) / audio.SAMPLE_RATE / 3600)
-    return torch.stack([found[row] for row in range(len(clips))])
+                files.write_tensors(path, {"vectors": _part(work, rows)})
+            progress.advance(sum(hours[counted : number + 1]))  # those between are other processes'
+            counted = number + 1
 
 
-def remove_parts(work: Path) -> None:
+def remove_parts(folder: Path) -> None:
     """Remove the parts, once what was made of them is written."""
-    for path in (*work.glob("part-*.safetensors"), work / MANIFEST):
+    for path in (*folder.glob(_PARTS), folder / MANIFEST):
         path.unlink(missing_ok=True)
 
 
-def _part(embedder: Embedder, clips: Sequence[Clip], batches: Sequence[Sequence[int]]) -> Tensor:
+def _part(work: Work, rows: Sequence[int]) -> Tensor:
     """[n, E] of the rows of a part, in its order."""
     vectors: list[Tensor] = []
-    for rows in batches:
-        wavs = [torch.from_numpy(clips[row].read()).to(embedder.device) for row in rows]
-        vectors += embedder.batch([str(clips[row].path) for row in rows], wavs)
-    return embedder.mapped(torch.stack(vectors).cpu())
+    for batch in layout.batches(rows, work.samples, work.embedder.batch_seconds):
+        clips = [work.clips[row] for row in batch]
+        wavs = [torch.from_numpy(clip.read()).to(work.embedder.device) for clip in clips]
+        vectors += work.embedder.batch([str(clip.path) for clip in clips], wavs)
+    return work.embedder.mapped(torch.stack(vectors).cpu())
 
 
 def _read(path: Path, count: int) -> Tensor:
@@ -78,30 +139,45 @@ def _read(path: Path, count: int) -> Tensor:
     return vectors
 
 
-def _described(
-    embedder: Embedder, clips: Sequence[Clip], samples: Sequence[int], options: Mapping[str, Any]
-) -> dict[str, Any]:
+def _begin(work: Work) -> int:
+    """Write the manifest, or check that the one there is of the same work; the number of threads to compute with."""
+    for lock in sorted(work.folder.glob(f"{_HELPER}*")):
+        with files.alone(work.folder, lock.name):  # left by a killed process; Busy where it lives
+            pass
+    files.remove_parts(work.folder)
+    wanted = _described(work)
+    if (work.folder / MANIFEST).exists():
+        begun = _manifest(work.folder)
+        differing = [name for name, value in wanted.items() if begun.get(name) != value]
+        if differing:
+            raise InputError(
+                f"{work.folder}: was begun with another {differing[0]}: give the same options and audio to continue, "
+                "or remove it."
+            )
+        return begun["threads"]
+    remove_parts(work.folder)  # without a manifest nothing says what they are
+    content = {**wanted, "threads": torch.get_num_threads()}
+    files.write_text(work.folder / MANIFEST, f"{json.dumps(content, indent=1)}\n")
+    return content["threads"]
+
+
+def _described(work: Work) -> dict[str, Any]:
     digest = hashlib.sha256()
-    for clip, count in zip(clips, samples):
+    for clip, count in zip(work.clips, work.samples):
         entry = [clip.id, str(clip.path), clip.start, clip.frames, count, fresh.stamp(clip.path)]
         digest.update(f"{json.dumps(entry)}\n".encode())
     return {
-        **options,
-        "fingerprint": embedder.upstream.fingerprint(),
-        "device": embedder.device.type,
-        "batch_seconds": embedder.batch_seconds,
+        **work.options,
+        "fingerprint": work.embedder.upstream.fingerprint(),
+        "device": work.embedder.device.type,
+        "batch_seconds": work.embedder.batch_seconds,
         "audio": digest.hexdigest(),
     }
 
 
-def _require_same(work: Path, wanted: dict[str, Any]) -> None:
-    """Raise InputError where the parts in ``work`` are of something else."""
-    path = work / MANIFEST
-    if not path.exists():
-        return
-    begun = files.parse_json(path.read_text("utf-8"), str(path), f"Remove {work}.")
-    differing = [name for name, value in wanted.items() if begun.get(name) != value]
-    if differing:
-        raise InputError(
-            f"{work}: was begun with another {differing[0]}: give the same options and audio to continue, or remove it."
-        )
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    content = files.parse_json(path.read_text("utf-8"), str(path), f"Remove {folder}.")
+    if not isinstance(content, dict) or not isinstance(content.get("threads"), int):
+        raise InputError(f"{path}: damaged, or of another version: remove {folder}.")
+    return content

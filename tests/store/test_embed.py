@@ -158,11 +158,3 @@ def test_mistakes_are_one_line_and_leave_nothing(
     assert len(error.splitlines()) == 1
     assert error.startswith(f"error: {problem}")
     assert sorted(path.name for path in speech.iterdir()) == before
-
-
-def test_several_processes_are_refused(
-    speech: Path, argv: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert cli.main([*argv, "--output", "v.npz"]) == 2
-    assert capsys.readouterr().err.startswith("error: vqpool embed is one process")
