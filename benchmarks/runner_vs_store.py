@@ -53,7 +53,7 @@ from s3prl_vqpool.pooling import method, methods  # noqa: E402
 from s3prl_vqpool.runner import plugin  # noqa: E402
 from s3prl_vqpool.runner.config import read  # noqa: E402
 from s3prl_vqpool.store import Store  # noqa: E402
-from s3prl_vqpool.store.rows import listing  # noqa: E402
+from s3prl_vqpool.store.rows import key, listing  # noqa: E402
 from s3prl_vqpool.trainer import train  # noqa: E402
 from s3prl_vqpool.trainer.runs import make  # noqa: E402
 
@@ -71,6 +71,7 @@ class RandomStore(Store):
     def __init__(self, config: Config) -> None:
         self.folder = Path("random")
         self.utterances, self.added = listing(TASK, config).utterances, {}
+        self._by_key = {key(utterance): row for row, utterance in enumerate(self.utterances)}
         self.manifest = {
             **dict.fromkeys(("upstream", "ckpt", "upstream_model_config", "fingerprint", "list_sha256"), ""),
             **{"poolings": self.poolings, "dtype": "float32", "layers": 13, "dim": 768},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ from ..codes.upstream import WithCodes
 from ..corpora import audio
 from ..corpora.table import export
 from ..errors import InputError
-from ..files import alone
-from . import fresh, layout, manifest
+from ..files import alone, sha256
+from . import fresh, index, layout, manifest
 from .encode import Encoded, Encoder
-from .files import DONE, MANIFEST, Writer, about_all, finished, lock_name, read_index, read_json
+from .files import DONE, MANIFEST, Writer, about_all, about_data, finished, lock_name, read_index, read_json
 from .passes import go_through
 from .rows import Listing, Row
 
@@ -69,7 +69,7 @@ def extract(
 
         mine = {number: shards[number] for number in range(rank, len(shards), world) if not there[number]}
         go_through(listing, mine, begun, device, rank == 0, lambda batch: encoder(batch.wavs), write)
-        return _finish(folder, len(shards), writer)
+        return _finish(folder, begun, writer)
 
 
 def _require_audio(folder: Path) -> None:
@@ -77,18 +77,24 @@ def _require_audio(folder: Path) -> None:
     if (folder / MANIFEST).is_file():
         begun = read_json(folder / MANIFEST)
         there = finished(folder, begun["shards"])
-        rows = [row for number, ready in enumerate(there) if ready for row in read_index(folder, number)[1]]
+        rows = (row for number, ready in enumerate(there) if ready for row in read_index(folder, number)[1])
         fresh.require(folder, rows, begun["gain_db"])
 
 
-def _finish(folder: Path, count: int, writer: Writer) -> bool:
+def _finish(folder: Path, described: Mapping[str, Any], writer: Writer) -> bool:
+    """Write the rows of all shards, and then `DONE`, once all are there."""
+    count = described["shards"]
     if not all(finished(folder, count)):
         return False
     try:
         before = read_json(folder / DONE)
     except InputError:
         before = {}
-    now = about_all(folder, count, before)
+    rows = index.data(folder, described)
+    about = about_data(index.ROWS, rows)
+    if not (folder / index.ROWS).exists() or sha256(folder / index.ROWS) != about["sha256"]:
+        writer.write(index.ROWS, rows)
+    now = {**about_all(folder, count, before), "rows": about}
     if now != before:
         writer.write_json(DONE, now)
     return True

@@ -1,4 +1,4 @@
-"""The files of a store: `manifest.json`, per shard its tensors and then its index, and last `done.json`.
+"""The files of a store: `manifest.json`, per shard its tensors and then its index, then all rows, last `done.json`.
 
 A shard counts as finished once its index is there, and so does a part: the vectors of a shard's utterances under a
 pooling that was added later. Every file is written under a temporary name, which says whose it is, and renamed.
@@ -76,7 +76,12 @@ class Writer:
     def _write_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         data = save({key: tensor.contiguous() for key, tensor in tensors.items()})
         self.write(name, data)
-        return {"file": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+        return about_data(name, data)
+
+
+def about_data(name: str, data: bytes) -> dict[str, Any]:
+    """What is recorded of a file's content: file, sha256, bytes."""
+    return {"file": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
 
 def lock_name(rank: int) -> str:
@@ -159,6 +164,11 @@ def read_index(folder: Path, number: int) -> Shard:
         ]
     except (OSError, ValueError, TypeError) as error:
         raise _unreadable(path) from error
+
+
+def unreadable_index(folder: Path, number: int) -> InputError:
+    """What is said of a shard's index that is missing or damaged."""
+    return _unreadable(folder / index_name(number))
 
 
 def read_json(path: Path) -> dict[str, Any]:

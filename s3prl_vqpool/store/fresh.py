@@ -35,17 +35,20 @@ def require(folder: Path, rows: Iterable[Row], gain_db: float) -> None:
 
     A file of the same size and time of modification is not read. If they differ, the samples are compared.
     """
-    rows = list(rows)
-    stamps = {path: stamp(path) for path in dict.fromkeys(row.path for row in rows)}
+    stamps: dict[str, tuple[int, int] | None] = {}
+    doubtful = []
+    for row in rows:
+        path = str(row.path)
+        if path not in stamps:
+            stamps[path] = stamp(row.path)
+        if row.bytes is not None and stamps[path] != (row.bytes, row.modified):
+            doubtful.append(row)
     gone = [path for path, found in stamps.items() if found is None]
     if gone:
         raise InputError(
             f"{gone[0]}: is gone since {folder} was extracted ({len(gone)} of {len(stamps)} files are): put it back, "
             "or extract to another --store."
         )
-    doubtful = [
-        row for row in rows if row.bytes is not None and stamps[row.path] != (row.bytes, row.modified)
-    ]
     for row in tqdm(doubtful, "reading audio that was touched", leave=False, disable=None, file=sys.stderr):
         if digest(audio.read(row.path, gain_db, row.start or 0, row.frames)) != row.sha256:
             raise InputError(

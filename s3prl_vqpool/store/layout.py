@@ -15,8 +15,8 @@ SHARD_SECONDS = 600
 """Most speech in a shard: what a kill can cost."""
 BATCH_SECONDS = {"cpu": 40, "cuda": 400}
 """Most speech in a batch, padding included."""
-ROW_BYTES = 400
-"""An index line, generously."""
+ROW_BYTES = 650
+"""A line of a shard's index, and an entry of `index.ROWS`, generously."""
 NUMBER_BYTES = {"float16": 2, "float32": 4}
 """Dtypes of stored vectors and frames, by their names in torch: bytes of a number."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import accumulate
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,19 @@ from ..corpora import Utterance
 from ..errors import InputError, unknown_name
 from ..files import read_tensors
 from ..pooling import Counts, method
-from . import fresh
+from . import fresh, index
 from .encode import kept_frames
-from .files import DONE, MANIFEST, STATISTICS, finished, part_name, read_index, read_json, tensors_name
-from .rows import Key, Row, key, key_of
+from .files import (
+    DONE,
+    MANIFEST,
+    STATISTICS,
+    finished,
+    part_name,
+    read_json,
+    tensors_name,
+    unreadable_index,
+)
+from .rows import Key, Row, key
 
 
 class Store:
@@ -30,26 +39,15 @@ class Store:
             frames (whether they were extracted), dtype, downstream, datarc, root, list_sha256, ...
         added: poolings that `vqpool store add-pooling` added, each with what it was made with: its options, and
             where it needs statistics ``counts`` (their `training.fingerprint`) and ``fold`` (the test fold, or None).
-        shards: the rows of each shard, in its order.
         utterances: one `Row` per utterance, in the order of the list (train, dev, test, each utterance once); a
-            row's number is its place in it.
+            row's number is its place in it. They are made when they are asked for.
     """
 
     def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
         self.folder, self.manifest = folder, manifest
-        indexed = [read_index(folder, number) for number in range(manifest["shards"])]
         self.added: dict[str, dict[str, Any]] = manifest.get("added", {})
-        self.shards = [rows for rows, _ in indexed]
-        #: Per row: shard, place in the shard, first frame in the shard.
-        self._place: dict[int, tuple[int, int, int]] = {}
-        found: dict[int, Row] = {}
-        for shard, (rows, utterances) in enumerate(indexed):
-            starts = accumulate((u.length for u in utterances), initial=0)
-            for place, (row, utterance, start) in enumerate(zip(rows, utterances, starts)):
-                found[row], self._place[row] = utterance, (shard, place, start)
-        if sorted(found) != list(range(manifest["utterances"])):
-            raise InputError(f"{folder}: its shards do not belong together: remove it and extract again.")
-        self.utterances = [found[row] for row in range(len(found))]
+        self._index = index.read(folder, manifest)
+        self.utterances: Sequence[Row] = self._index
         self._open: dict[str, dict[str, Tensor]] = {}
         self._audio_is_fresh = False
 
@@ -64,13 +62,31 @@ class Store:
         if not (folder / MANIFEST).is_file():
             raise InputError(f"{folder}: no store: make one with vqpool extract --store {folder} ...")
         manifest = read_json(folder / MANIFEST)
+        there = finished(folder, manifest["shards"])
         if not (folder / DONE).is_file():
-            there = finished(folder, manifest["shards"])
             raise InputError(
                 f"{folder}: not complete, {sum(there)} of {len(there)} shards are there: the same vqpool extract "
                 f"-u {manifest['upstream']} -d {manifest['downstream']} --store {folder} ... again continues it."
             )
+        if not all(there):
+            raise unreadable_index(folder, there.index(False))
         return cls(folder, manifest)
+
+    @cached_property
+    def shards(self) -> list[list[int]]:
+        """The rows of each shard, in its order."""
+        order, bounds = self._index.order, self._index.bounds
+        return [order[first:last].tolist() for first, last in pairwise(bounds)]
+
+    @cached_property
+    def labels(self) -> Tensor:
+        """Classes int64 [N, slots] of each utterance."""
+        return torch.tensor(self._index.columns["label"])
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """Frames int64 [N] of each utterance."""
+        return torch.tensor(self._index.columns["length"])
 
     @property
     def poolings(self) -> list[str]:
@@ -80,8 +96,7 @@ class Store:
     @cached_property
     def kept(self) -> Tensor:
         """Frames int64 [N] of each utterance that S3PRL's Featurizer keeps: those that the pooling `mean` counts."""
-        samples = [utterance.samples for utterance in self.utterances]
-        return kept_frames(samples, self.manifest["downsample_rate"])
+        return kept_frames(self._index.columns["samples"].tolist(), self.manifest["downsample_rate"])
 
     def require_audio(self) -> None:
         """Raise InputError if audio was deleted or changed since extraction. It looks only once."""
@@ -91,7 +106,7 @@ class Store:
 
     @cached_property
     def _by_key(self) -> dict[Key, int]:
-        return {key_of(utterance): row for row, utterance in enumerate(self.utterances)}
+        return {key: row for row, key in enumerate(self._index.keys())}
 
     def rows(self, utterances: Sequence[Utterance]) -> list[int]:
         """Row of each utterance of a corpus, by path, start and frames.
@@ -121,11 +136,10 @@ class Store:
 
     def codes(self, row: int) -> Tensor:
         """Code indices int64 [T, G] of a row, T = ``utterances[row].length``."""
-        shard, _, start = self._place[row]
-        codes = self._tensor(
-            tensors_name(shard), "codes", self._frames(shard), len(self.manifest["codebook_sizes"])
-        )
-        return codes[start : start + self.utterances[row].length].long()
+        shard, _, start = self._index.where(row)
+        groups = len(self.manifest["codebook_sizes"])
+        codes = self._tensor(tensors_name(shard), "codes", self._index.frames_of(shard), groups)
+        return codes[start : start + int(self.lengths[row])].long()
 
     def frames(self, row: int) -> Tensor:
         """Frames float32 [T, D] of a row: the plain mean over all hidden states, real frames only.
@@ -137,9 +151,10 @@ class Store:
             raise InputError(
                 f"{self.folder}: extracted without --frames: extract again with it, to another --store."
             )
-        shard, _, start = self._place[row]
-        frames = self._tensor(tensors_name(shard), "frames", self._frames(shard), self.manifest["dim"])
-        return frames[start : start + self.utterances[row].length].float()
+        shard, _, start = self._index.where(row)
+        count = self._index.frames_of(shard)
+        frames = self._tensor(tensors_name(shard), "frames", count, self.manifest["dim"])
+        return frames[start : start + int(self.lengths[row])].float()
 
     def vectors(self, pooling: str, rows: Sequence[int] | None = None) -> Tensor:
         """Pooled vectors of every layer, [N, layers, E], in the dtype of the store; E is D, or 2 D with ``+std``.
@@ -155,9 +170,9 @@ class Store:
         """
         self._require(pooling)
         wanted = range(len(self.utterances)) if rows is None else rows
+        shards, places = self._index.places(wanted)
         where: dict[int, list[tuple[int, int]]] = {}
-        for position, row in enumerate(wanted):
-            shard, place, _ = self._place[row]
+        for position, (shard, place) in enumerate(zip(shards, places)):
             where.setdefault(shard, []).append((position, place))
         size = method(pooling).output_dim(self.manifest["dim"])
         layers, stored = self.manifest["layers"], {}
@@ -166,8 +181,8 @@ class Store:
             stored[shard] = self._tensor(name, f"vectors.{pooling}", len(self.shards[shard]), layers, size)
         gathered = torch.empty(len(wanted), layers, size, dtype=getattr(torch, self.manifest["dtype"]))
         for shard, pairs in where.items():
-            positions, places = map(torch.tensor, zip(*pairs))
-            gathered[positions] = stored[shard][places]
+            positions, within = map(torch.tensor, zip(*pairs))
+            gathered[positions] = stored[shard][within]
         return gathered
 
     def statistics(self, pooling: str) -> Counts:
@@ -186,10 +201,6 @@ class Store:
     def _require(self, pooling: str) -> None:
         if pooling not in self.poolings:
             raise unknown_name(f"pooling in {self.folder}:", pooling, self.poolings)
-
-    def _frames(self, shard: int) -> int:
-        """Frames of all utterances of a shard."""
-        return sum(self.utterances[row].length for row in self.shards[shard])
 
     def _tensor(self, name: str, key: str, *shape: int) -> Tensor:
         """A tensor of a file; InputError where it is not there, or of another shape."""

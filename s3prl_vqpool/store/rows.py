@@ -110,11 +110,6 @@ def key(utterance: Utterance) -> Key:
     return os.path.abspath(utterance.path), start, utterance.frames
 
 
-def key_of(row: Row) -> Key:
-    """The `key` of a stored utterance."""
-    return str(row.path), row.start, row.frames
-
-
 def _windows(utterances: Iterable[Utterance]) -> Iterator[Utterance]:
     for utterance in utterances:
         if utterance.start is not None or utterance.frames is None:

@@ -86,7 +86,10 @@ manifest = _shaped(
 )
 about_shard = _shaped(_about, {"index_sha256": _text})
 about_part = _shaped({**_about, "made": _made})
-done = _shaped({"shards": _list(about_shard)})
+done = _shaped(
+    {"shards": _list(about_shard)},
+    {"rows": _shaped({"file": _text, "sha256": _text, "bytes": _whole(0)})},
+)
 row = _shaped(
     {
         "row": _whole(0),

@@ -26,7 +26,7 @@ def info(store: Store) -> Iterator[str]:
     """Lines that say what a store holds."""
     manifest = store.manifest
     size = sum(path.stat().st_size for path in store.folder.iterdir())
-    hours = sum(utterance.samples for utterance in store.utterances) / audio.SAMPLE_RATE / 3600
+    hours = manifest["samples"] / audio.SAMPLE_RATE / 3600
     yield f"{len(store.utterances):,} utterances of {manifest['downstream']}, {hours:,.2f} h of speech"
     yield f"{layout.in_words(size)} in {manifest['shards']} shards"
     for key, value in manifest.items():
@@ -60,7 +60,11 @@ def _counted(store: Store) -> list[str]:
 
 
 def _shards(folder: Path) -> Iterator[Check]:
-    for number, entry in enumerate(read_json(folder / DONE)["shards"]):
+    done = read_json(folder / DONE)
+    if "rows" in done:  # not in stores of earlier versions
+        rows = folder / done["rows"]["file"]
+        yield rows, done["rows"]["sha256"], again(rows)
+    for number, entry in enumerate(done["shards"]):
         index = folder / index_name(number)
         yield folder / entry["file"], entry["sha256"], again(index)
         yield index, entry.get("index_sha256"), again(index)

@@ -147,7 +147,7 @@ def task(path: Path, store: Store) -> StoredTask:
         store,
         corpora.describe(first),
         features(store),
-        torch.tensor([utterance.label for utterance in store.utterances]),
+        store.labels,
         first.classes,
         first.slots or tuple(str(k + 1) for k in range(len(first.classes)) if len(first.classes) > 1),
         _speakers(splits.values(), store),
@@ -166,8 +166,8 @@ def _speakers(divided: Iterable[corpora.Corpus], store: Store) -> tuple[str, ...
 
 def _check_labels(corpus: corpora.Corpus, store: Store, path: Path) -> None:
     for utterances in corpus.splits.values():
-        for utterance, row in zip(utterances, store.rows(utterances)):
-            before = store.utterances[row].label
+        rows = store.rows(utterances)
+        for utterance, before in zip(utterances, map(tuple, store.labels[rows].tolist())):
             if utterance.label != before:
                 raise InputError(
                     f"{path}: its corpus has changed: {utterance.path} is now of class {utterance.label} instead "
@@ -178,7 +178,7 @@ def _check_labels(corpus: corpora.Corpus, store: Store, path: Path) -> None:
 def features(store: Store) -> Features:
     """Frames and codes of a store, or its vectors where it has no frames."""
     return Features(
-        lengths=torch.tensor([utterance.length for utterance in store.utterances]),
+        lengths=store.lengths,
         sizes=tuple(store.manifest["codebook_sizes"]),
         codes=store.codes,
         frames=store.frames if store.manifest["frames"] else None,
@@ -203,7 +203,7 @@ def fold(name: str, corpus: corpora.Corpus, store: Store) -> Fold:
         os.path.abspath(u.path) for u in corpus.splits["train"] if u.frames is not None and u.start is None
     }
     fixed = [u for u in corpus.splits["train"] if os.path.abspath(u.path) not in drawn]
-    windows = [row for row, u in enumerate(store.utterances) if str(u.path) in drawn]
+    windows = [row for row, u in enumerate(store.utterances) if str(u.path) in drawn] if drawn else []
     dev, test = (torch.tensor(store.rows(corpus.splits[split])) for split in ("dev", "test"))
     weights = torch.tensor([utterance.weight for utterance in corpus.splits["dev"]], dtype=torch.float64)
     return Fold(name, torch.tensor([*store.rows(fixed), *windows]), dev, test, weights)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,15 @@ def overrides(datarc: dict[str, Any]) -> list[str]:
         "-o",
         ",,".join(f"config.downstream_expert.datarc.{key}={value}" for key, value in datarc.items()),
     ]
+
+
+def of_an_earlier_version(folder: Path) -> Path:
+    """The store without `rows.safetensors`, so that its rows are read from the shards' indexes."""
+    (folder / "rows.safetensors").unlink()
+    done = json.loads((folder / "done.json").read_text())
+    del done["rows"]
+    (folder / "done.json").write_text(f"{json.dumps(done, indent=1)}\n")
+    return folder
 
 
 def tree(folder: Path) -> dict[str, str]:

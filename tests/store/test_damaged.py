@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from stores import of_an_earlier_version
 
 from s3prl_vqpool import cli
 from s3prl_vqpool.errors import InputError
@@ -91,11 +92,16 @@ def test_a_damaged_file_is_one_line(
     names += ["manifest.json", "done.json"] * 3
     for number in range(DAMAGED):
         copied = Path(shutil.copytree(whole, tmp_path / str(number)))
+        if number % 2:
+            of_an_earlier_version(copied)
         path = copied / chosen.choice(names)
         path.write_text(damage(path.read_text(), chosen), encoding="utf-8", errors="surrogatepass")
         said = outcome(copied)
         refused += said is not None
         assert "\n" not in (said or ""), path.read_text()
+        if path.suffix == ".jsonl" and number % 2 == 0:  # only verify reads it
+            assert said is None
+            refused += bool(list(verify.damaged(Store.open(copied))))
         if number % 12 == 0:
             capsys.readouterr()
             for argv in (["verify"], ["add-pooling", "VQ-BP"], ["info"]):
@@ -104,6 +110,51 @@ def test_a_damaged_file_is_one_line(
             assert extract("mfcc", copied, "--frames") in (0, 2)
         shutil.rmtree(copied)
     assert refused > DAMAGED / 2
+
+
+def damaged_columns(columns: dict[str, torch.Tensor], chosen: random.Random) -> dict[str, torch.Tensor]:
+    """The columns of `rows.safetensors` with one thing wrong."""
+    name = chosen.choice(sorted(columns))
+    column = columns[name].clone()
+    others = {key: each for key, each in columns.items() if key != name}
+    kind = chosen.choice(["value"] * 5 + ["dtype", "length", "flat", "gone"])
+    if kind == "gone":
+        return others
+    if kind == "value":
+        least = torch.iinfo(column.dtype).min
+        junk = (0, 1, 2, 255) if column.dtype == torch.uint8 else (-(2**40), -1, 0, 1, 7, 2**40, 2**62, least)
+        column.view(-1)[chosen.randrange(column.numel())] = chosen.choice(junk)
+    changed = {"value": column, "dtype": column.float(), "length": column[:-1].clone(), "flat": column[None]}
+    return {**others, name: changed[kind]}
+
+
+def test_damaged_rows_are_one_line(whole: Path, extract: Callable[..., int], tmp_path: Path) -> None:
+    from safetensors.torch import load, save_file
+
+    chosen, refused = random.Random(0), 0
+    copied = Path(shutil.copytree(whole, tmp_path / "store"))
+    path, content = copied / "rows.safetensors", (whole / "rows.safetensors").read_bytes()
+    for number in range(DAMAGED):
+        if number % 3:
+            save_file(damaged_columns(load(content), chosen), path)
+        else:
+            at = chosen.randrange(len(content))
+            path.write_bytes(chosen.choice([content[:at], content[:at] + b"\xff" + content[at + 1 :], b""]))
+        changed = path.read_bytes() != content
+        said = outcome(copied)
+        refused += said is not None
+        assert "\n" not in (said or "")
+        assert bool(list(verify.damaged(opened_well(copied, whole)))) == changed
+    assert refused > DAMAGED / 2
+    assert extract("mfcc", copied, "--frames") == 0
+    assert path.read_bytes() == content
+
+
+def opened_well(copied: Path, whole: Path) -> Store:
+    """The store, opened with the rows that it should have."""
+    store = Store.open(whole)
+    store.folder = copied
+    return store
 
 
 def test_tensors_of_another_shape_are_damaged(whole: Path, tmp_path: Path) -> None:

@@ -81,7 +81,15 @@ class FakeStore:
 
     @property
     def kept(self) -> Tensor:
+        return self.lengths
+
+    @property
+    def lengths(self) -> Tensor:
         return torch.tensor([row.length for row in self.utterances])
+
+    @property
+    def labels(self) -> Tensor:
+        return torch.tensor([row.label for row in self.utterances])
 
     def rows(self, utterances: Sequence[Utterance]) -> list[int]:
         known = {(row.path, row.start, row.frames): number for number, row in enumerate(self.utterances)}
