@@ -55,7 +55,7 @@ def measure(args: argparse.Namespace, speech: Path) -> None:
 
     def together() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            found["embed"] = embed.embed(embedder, clips, Path(folder), {})
+            found["embed"] = embed.embed(embed.Work(embedder, {}, clips, Path(folder)))
             vectors.write(Path(folder) / "vectors.npz", [clip.id for clip in clips], found["embed"].numpy())
 
     def alone() -> None:

@@ -169,9 +169,9 @@ def report_choices(results: Mapping[str, Outcomes], paper: Mapping[str, Outcomes
             (task, "the product over the paper's", "", best, papers),
         ]
     compared = holm([mcnemar(right, base) for *_, right, base in rows if base is not None])
-    for task, among, names, right, base in rows:
+    for task, among, names, right, beside in rows:
         speakers = results[task]["AP"].speakers
-        gain = ["", ""] if base is None else [between(right - base, speakers), f"{compared.pop(0):.2g}"]
+        gain = ["", ""] if beside is None else [between(right - beside, speakers), f"{compared.pop(0):.2g}"]
         row(task, among, names, between(right, speakers) if names else "", *gain)
 
 
@@ -231,7 +231,7 @@ def draw(points: Sequence[Point], results: Mapping[str, Outcomes], path: Path) -
         panel.set(title=task, xlabel="test accuracy, %", ylim=(len(weights) - 0.5, -0.5))
         panel.set_yticks(range(len(weights)), weights)
     keys = [pyplot.Line2D([], [], color=f"C{n}", marker="o", ms=4, label=name) for n, name in enumerate(maps)]
-    style = {"color": "0.3", "linestyle": "", "marker": "o", "ms": 4}
+    style: dict[str, Any] = {"color": "0.3", "linestyle": "", "marker": "o", "ms": 4}
     keys += [pyplot.Line2D([], [], mfc=c, label=m, **style) for m, c in zip(moments, ("white", "0.3"))]
     figure.legend(handles=keys, loc="upper center", ncols=len(keys), frameon=False)
     figure.tight_layout(rect=(0, 0, 1, 0.965))

@@ -37,7 +37,7 @@ class Figure:
     @classmethod
     def of(cls, values: Sequence[float], unit: str) -> Figure:
         """The median and the quartiles of what was measured."""
-        low, _, high = quantiles(values, n=4) if len(values) > 1 else values * 3
+        low, _, high = quantiles(values, n=4) if len(values) > 1 else [values[0]] * 3
         return cls(median(values), low, high, len(values), unit)
 
     def __str__(self) -> str:

@@ -27,8 +27,14 @@ from s3prl import hub
 from s3prl.upstream.interfaces import UpstreamBase
 from s3prl.upstream.wav2vec2.wav2vec2_model import AudioPretrainingConfig, Wav2Vec2Config, Wav2Vec2Model
 
-BASE = {"quantize_targets": True, "latent_vars": 320, "latent_groups": 2, "latent_dim": 256, "final_dim": 256}
-LARGE = {
+BASE: dict[str, Any] = {
+    "quantize_targets": True,
+    "latent_vars": 320,
+    "latent_groups": 2,
+    "latent_dim": 256,
+    "final_dim": 256,
+}
+LARGE: dict[str, Any] = {
     **BASE,
     "extractor_mode": "layer_norm",
     "conv_bias": True,
