@@ -2,8 +2,10 @@
 
 import itertools
 import json
+import struct
 from pathlib import Path
 
+import kaldiio
 import numpy as np
 import pytest
 import soundfile
@@ -86,23 +88,99 @@ def test_formats_hold_the_same(
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_kaldi_archive_holds_the_same(
-    tmp_path: Path, files: list[str], checkpoint: str, capsys: pytest.CaptureFixture[str]
+def kaldi_integers(content: bytes) -> dict[str, list[int]]:
+    """Key -> integers of an archive, as Kaldi's BasicVectorHolder<int32> reads it."""
+    found, at = {}, 0
+    while at < len(content):
+        end = content.index(b" ", at)
+        key, at = content[at:end].decode(), end + 1
+        assert content[at : at + 3] == b"\0B\4"
+        (count,) = struct.unpack("<i", content[at + 3 : at + 7])
+        at += 7
+        found[key] = [number for size, number in struct.iter_unpack("<bi", content[at : at + 5 * count])]
+        assert content[at : at + 5 * count : 5] == b"\4" * count
+        at += 5 * count
+    return found
+
+
+@pytest.mark.parametrize("collapse", [[], ["--collapse"]])
+def test_kaldi_archive_has_the_joint_index_of_each_frame_or_run(
+    tmp_path: Path,
+    files: list[str],
+    checkpoint: str,
+    capsys: pytest.CaptureFixture[str],
+    collapse: list[str],
 ) -> None:
-    kaldiio = pytest.importorskip("kaldiio", reason="kaldiio is not installed")
-    argv = [*files, "-u", "wav2vec2_vq_local", "-k", checkpoint]
-    entries = printed(capsys, *argv)
+    argv = [*files, "-u", "wav2vec2_vq_local", "-k", checkpoint, *collapse]
     assert printed(capsys, *argv, "--output", str(tmp_path / "units.ark")) == []
-    stored = dict(kaldiio.load_ark(str(tmp_path / "units.ark")))
-    listed = kaldiio.load_scp(str(tmp_path / "units.scp"))
-    assert list(listed) == files
+    expected = {}
     for file in files:
-        np.testing.assert_array_equal(listed[file], stored[file])
-    assert list(stored) == files
-    for entry in entries:
-        matrix = stored[entry["file"]]
-        np.testing.assert_array_equal(matrix[:, 2:], entry["codes"])
-        np.testing.assert_allclose(matrix[:, :2].T, [entry["start"], entry["end"]], atol=1e-6)
+        codes = codes_of(checkpoint, file)
+        kept = [code for code, _ in itertools.groupby(codes)] if collapse else codes
+        expected[Path(file).stem] = [20 * i + j for i, j in kept]
+    assert kaldi_integers((tmp_path / "units.ark").read_bytes()) == expected
+    listed = kaldiio.load_scp(str(tmp_path / "units.scp"))
+    assert list(listed) == list(expected)
+    for key, indices in expected.items():
+        assert listed[key].dtype == np.int32
+        np.testing.assert_array_equal(listed[key], indices)
+    pairs = np.stack(np.unravel_index(listed["0"], (20, 20)), axis=1)
+    assert [tuple(pair) for pair in pairs.tolist()][:5] == codes_of(checkpoint, files[0])[:5]
+
+
+def test_one_codebook_gives_its_codes(
+    tmp_path: Path, files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "codebook.yaml"
+    assert (
+        cli.main(
+            ["kmeans", str(tmp_path), "-u", "mfcc", "-l", "0", "--entries", "7", "--output", str(config)]
+        )
+        == 0
+    )
+    argv = [files[0], "-u", "kmeans_vq", "-g", str(config)]
+    capsys.readouterr()
+    (entry,) = printed(capsys, *argv)
+    assert printed(capsys, *argv, "--output", str(tmp_path / "units.ark")) == []
+    np.testing.assert_array_equal(
+        kaldiio.load_scp(str(tmp_path / "units.scp"))["0"], [code for (code,) in entry["codes"]]
+    )
+
+
+def test_a_kaldi_data_directory_gives_the_codes_of_its_segments(
+    tmp_path: Path, files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "wav.scp").write_text(f"r0 {files[0]}\n")
+    (data / "segments").write_text("r0-a r0 0.1 0.6\nr0-b r0 0.3 0.9\n")
+    entries = printed(capsys, str(data), "-u", "fbank_vq")
+    wav = audio.read(files[0])
+    upstream = plugin.upstreams()["fbank_vq"]().eval()
+    expected = {
+        name: upstream([torch.from_numpy(wav[start:end])])["codes"][0].tolist()
+        for name, start, end in (("r0-a", 1600, 9600), ("r0-b", 4800, 14400))
+    }
+    assert {entry["id"]: entry["codes"] for entry in entries} == expected
+    assert {entry["file"] for entry in entries} == {files[0]}
+    for suffix in ("npz", "ark"):
+        assert printed(capsys, str(data), "-u", "fbank_vq", "--output", str(tmp_path / f"u.{suffix}")) == []
+    with np.load(tmp_path / "u.npz") as arrays:
+        assert {name: arrays[f"{name}.codes"].tolist() for name in expected} == expected
+    stored = kaldi_integers((tmp_path / "u.ark").read_bytes())
+    assert stored == {name: [(32 * i + j) * 32 + k for i, j, k in codes] for name, codes in expected.items()}
+
+
+def test_more_joint_indices_than_integers_are_refused(
+    tmp_path: Path, files: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("s3prl_vqpool.cli.codes._MOST_INDICES", 32**3 - 1)
+    argv = ["codes", files[0], "-u", "fbank_vq", "--output", str(tmp_path / "u.ark")]
+    assert cli.main(argv) == 2
+    assert "codebooks of 32 x 32 x 32 entries have more joint indices" in capsys.readouterr().err
+    assert not list(tmp_path.glob("u.*"))
+    monkeypatch.setattr("s3prl_vqpool.cli.codes._MOST_INDICES", 32**3)
+    assert cli.main(argv) == 0
 
 
 def test_codes_of_shipped_codebooks_need_nothing(
@@ -116,7 +194,9 @@ def test_codes_of_shipped_codebooks_need_nothing(
 @pytest.mark.parametrize(
     ("argv", "problem"),
     [
-        (["none.wav", "-u", "mfcc_vq"], "none.wav"),
+        (["none.wav", "-u", "mfcc_vq"], "none.wav: no such file or folder"),
+        (["FILE", "sub/0.wav", "-u", "mfcc_vq", "--output", "u.ark"], "0.wav: the id '0' is that of"),
+        (["a b.wav", "-u", "mfcc_vq", "--output", "u.ark"], "Kaldi's archives cannot hold ids with spaces"),
         (["FILE", "-u", "mfc_vq"], "Unknown upstream with codes 'mfc_vq'. Did you mean mfcc_vq"),
         (["FILE", "-u", "mfcc_vq", "--output", "units.txt"], "name a .jsonl, .npz, .ark file"),
         (["FILE", "-u", "mfcc_vq", "--output", "none/units.npz"], "in a folder that exists"),
@@ -135,6 +215,9 @@ def test_mistakes_are_one_line_and_leave_nothing(
     argv: list[str], problem: str,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
+    Path("sub").mkdir()
+    for name in ("a b.wav", "sub/0.wav"):
+        Path(name).write_bytes(Path(files[0]).read_bytes())
     soundfile.write("short.wav", waves(500)[0].numpy(), 16000)
     before = set(tmp_path.iterdir())
     assert (

@@ -43,7 +43,7 @@ class Clip:
         return audio.read(self.path, gain_db, self.start or 0, self.frames)
 
 
-def clips(given: Sequence[Path]) -> list[Clip]:
+def clips(given: Sequence[Path], unique: bool = True) -> list[Clip]:
     """The audio that paths name, in their order.
 
     A file is called by its name without ending. A folder is searched recursively, in the order of the paths; its files
@@ -51,18 +51,26 @@ def clips(given: Sequence[Path]) -> list[Clip]:
     A list (`LISTS`) has a path in each line, or an id and a path as wav.scp has them, or is a table with a column path
     and, where they are there, start, end (in seconds) and id. Paths in a list begin at its folder.
 
+    Args:
+        unique: refuse an id that comes twice.
+
     Raises:
         InputError: no such file, nothing in it, a malformed line, files that are missing (the first named, all
             counted), an id that comes twice.
     """
     found = [_clip(record) for path in given for record in _records(path)]
+    if unique:
+        _require_unique(found)
+    return found
+
+
+def _require_unique(found: Sequence[Clip]) -> None:
     twice = next((name for name, count in Counter(each.id for each in found).items() if count > 1), None)
     if twice is not None:
         first, second = [each for each in found if each.id == twice][:2]
         raise InputError(
             f"{second.where}: the id {twice!r} is that of {first.where} too. Leave one out, or give ids in a list."
         )
-    return found
 
 
 def lengths(found: Sequence[Clip]) -> list[int]:
