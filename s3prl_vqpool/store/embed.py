@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from .. import files
 from ..corpora import audio
 from ..corpora.table.clips import Clip, lengths
 from ..errors import InputError
-from . import fresh, layout
+from . import fresh, layout, prefixes
 from .embedder import Embedder
 from .group import Group
 from .progress import Progress
@@ -40,6 +42,7 @@ class Work:
     Args:
         options: what determines the numbers, beside upstream and audio, such as the pooling.
         folder: of the parts; `remove_parts` empties it.
+        every: frames from one vector of an utterance to the next (`prefixes.pooled`); None for one vector of each.
 
     Raises:
         InputError: audio that cannot be read or is too short.
@@ -49,6 +52,7 @@ class Work:
     options: Mapping[str, Any]
     clips: Sequence[Clip]
     folder: Path
+    every: int | None = None
 
     def __post_init__(self) -> None:
         self.embedder.require_frames([str(clip.path) for clip in self.clips], self.samples)
@@ -64,6 +68,13 @@ class Work:
         shards = layout.shards(self.samples)
         return [(self.folder / f"part-{number:05}.safetensors", rows) for number, rows in enumerate(shards)]
 
+    def counts(self, rows: Sequence[int]) -> list[int]:
+        """How many vectors each of some clips gets."""
+        if self.every is None:
+            return [1] * len(rows)
+        frames = self.embedder.upstream.code_lengths([self.samples[row] for row in rows])
+        return [len(prefixes.ends(count, self.every)) for count in frames]
+
 
 def embed(work: Work, group: Group = ALONE) -> Tensor:
     """Vectors float32 [N, E] of the clips, in their order. Call it under `files.alone` of the work's folder.
@@ -74,6 +85,16 @@ def embed(work: Work, group: Group = ALONE) -> Tensor:
         InputError: audio that cannot be read; parts of other options or other audio.
         Busy: a process of an earlier command still writes there.
     """
+    compute(work, group)
+    found: dict[int, Tensor] = {}
+    for path, rows in work.parts:
+        with _opened(path, len(rows)) as vectors:
+            found.update(zip(rows, vectors[:]))
+    return torch.stack([found[row] for row in range(len(work.clips))])
+
+
+def compute(work: Work, group: Group = ALONE) -> None:
+    """Compute the parts, with `share` in the other processes of ``group``. Errors are those of `embed`."""
     threads = _begin(work)
     try:
         group.begin()
@@ -83,10 +104,19 @@ def embed(work: Work, group: Group = ALONE) -> Tensor:
         if not any(path.exists() for path, _ in work.parts):
             remove_parts(work.folder)
         raise
-    found: dict[int, Tensor] = {}
+
+
+def matrices(work: Work) -> Iterator[tuple[str, Tensor]]:
+    """Id and vectors float32 [rows, E] of each clip, in their order, once `compute` is done; one is read at a time."""
+    places: dict[int, tuple[Path, int, int, int]] = {}
     for path, rows in work.parts:
-        found.update(zip(rows, _read(path, len(rows))))
-    return torch.stack([found[row] for row in range(len(work.clips))])
+        counts = work.counts(rows)
+        for row, count, end in zip(rows, counts, accumulate(counts)):
+            places[row] = path, sum(counts), end - count, end
+    for row, clip in enumerate(work.clips):
+        path, total, start, end = places[row]
+        with _opened(path, total) as vectors:
+            yield clip.id, vectors[start:end]
 
 
 def share(work: Work, group: Group) -> None:
@@ -120,23 +150,30 @@ def remove_parts(folder: Path) -> None:
 
 
 def _part(work: Work, rows: Sequence[int]) -> Tensor:
-    """[n, E] of the rows of a part, in its order."""
+    """[n, E] of the rows of a part, in its order; n is the sum of `Work.counts`."""
     vectors: list[Tensor] = []
     for batch in layout.batches(rows, work.samples, work.embedder.batch_seconds):
         clips = [work.clips[row] for row in batch]
         wavs = [torch.from_numpy(clip.read()).to(work.embedder.device) for clip in clips]
-        vectors += work.embedder.batch([str(clip.path) for clip in clips], wavs)
-    return work.embedder.mapped(torch.stack(vectors).cpu())
+        vectors += work.embedder.batch([str(clip.path) for clip in clips], wavs, work.every)
+    joined = torch.stack(vectors) if work.every is None else torch.cat(vectors)
+    return work.embedder.mapped(joined.cpu())
 
 
-def _read(path: Path, count: int) -> Tensor:
+@contextmanager
+def _opened(path: Path, count: int) -> Iterator[Any]:
+    """The vectors [``count``, E] of a part, which are read where they are indexed."""
+    from safetensors import SafetensorError, safe_open
+
+    way_out = "Remove it, and the same command makes it again."
     try:
-        vectors = files.read_tensors(path, "vectors")[0].get("vectors")
-    except InputError as error:
-        raise InputError(f"{error} Remove it, and the same command makes it again.") from error
-    if vectors is None or vectors.ndim != 2 or len(vectors) != count:
-        raise InputError(f"{path}: damaged. Remove it, and the same command makes it again.")
-    return vectors
+        with safe_open(str(path), framework="pt") as file:
+            vectors = file.get_slice("vectors")
+            if len(vectors.get_shape()) != 2 or vectors.get_shape()[0] != count:
+                raise InputError(f"{path}: damaged. {way_out}")
+            yield vectors
+    except (SafetensorError, FileNotFoundError) as error:
+        raise InputError(f"{path}: damaged ({' '.join(str(error).split())[:150]}). {way_out}") from error
 
 
 def _begin(work: Work) -> int:
@@ -168,6 +205,7 @@ def _described(work: Work) -> dict[str, Any]:
         digest.update(f"{json.dumps(entry)}\n".encode())
     return {
         **work.options,
+        "every": work.every,
         "fingerprint": work.embedder.upstream.fingerprint(),
         "device": work.embedder.device.type,
         "batch_seconds": work.embedder.batch_seconds,

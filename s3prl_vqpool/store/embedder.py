@@ -18,10 +18,9 @@ from ..codes.entries import check_given
 from ..corpora import audio
 from ..errors import InputError
 from ..pooling import Counts, LinearMap
-from ..pooling.point import moments
 from ..runner import plugin, statistics
-from . import layout
-from .encode import Encoded, Encoder, weights_of
+from . import layout, prefixes
+from .encode import Encoded, Encoder
 
 Waveform = str | Path | np.ndarray | Tensor
 """A path, or samples: floating [samples] at 16 kHz."""
@@ -147,36 +146,40 @@ class Embedder:
                     "upstream: leave it out."
                 )
 
-    def batch(self, names: Sequence[str], wavs: Sequence[Tensor]) -> list[Tensor]:
-        """[E] of each utterance of a batch, without the map.
+    def batch(self, names: Sequence[str], wavs: Sequence[Tensor], every: int | None = None) -> list[Tensor]:
+        """[E] of each utterance of a batch, without the map; with ``every``, [rows, E] of its beginnings.
 
         Args:
             names: what messages call the utterances.
             wavs: float32 [samples] at 16 kHz, on ``device``.
+            every: frames from one beginning to the next: `prefixes.pooled`.
         """
+        encoder = self._encoder if every is None else prefixes.PrefixEncoder(self._encoder, every)
         try:
-            encoded = self._encoder(wavs)
+            encoded = encoder(wavs)
         except InputError as error:
             if len(wavs) == 1:
                 raise InputError(f"{names[0]}: {error}") from error
             for name, wav in zip(names, wavs):  # the one at fault is named
-                self.batch([name], [wav])
+                self.batch([name], [wav], every)
             raise
-        return [self._vector(one, len(wav)) for one, wav in zip(encoded, wavs)]
+        return [self._vector(one, len(wav), every) for one, wav in zip(encoded, wavs)]
 
-    def _vector(self, one: Encoded, samples: int) -> Tensor:
+    def _vector(self, one: Encoded, samples: int, every: int | None) -> Tensor:
         name = self.method.unmapped.name
         if self._deviates:
-            codes, rate = one["codes"][None], self.upstream.get_downsample_rates("hidden_states")
-            length = torch.tensor([codes.size(1)])
-            weights = weights_of(name, self._options, codes, length, [samples], rate)
-            return moments(self.method.unmapped, one["frames"][None], weights)[0]
-        layers = one[f"vectors.{name}"]  # [layers, E]
+            codes, rate = one["codes"], self.upstream.get_downsample_rates("hidden_states")
+            given = name, self._options, [one["frames"]], codes, every or len(codes), samples, rate
+            vectors = prefixes.pooled(*given)[:, 0]  # [rows, E]
+            return vectors[0] if every is None else vectors
+        layers = one[f"vectors.{name}"]  # [layers, E], or [rows, layers, E]
         if self.layer is None:
-            return layers.mean(dim=0)
-        if not 0 <= self.layer < len(layers):
-            raise InputError(f"layer {self.layer}: this upstream's hidden states are 0 to {len(layers) - 1}.")
-        return layers[self.layer]
+            return layers.mean(dim=-2)
+        if not 0 <= self.layer < layers.size(-2):
+            raise InputError(
+                f"layer {self.layer}: this upstream's hidden states are 0 to {layers.size(-2) - 1}."
+            )
+        return layers.select(-2, self.layer)
 
 
 def _storable(name: str, given: str | Path | None) -> pooling.Method:

@@ -61,12 +61,9 @@ class Encoder:
         if given:
             indices = pad_sequence(given, batch_first=True, padding_value=-1).to(indices.device)
         samples, rate = [len(wav) for wav in wavs], self.upstream.get_downsample_rates("hidden_states")  # type: ignore[attr-defined]
-        stored: dict[str, Tensor] = {}
+        stored: dict[str, Sequence[Tensor]] = {}
         for name, options in self.poolings.items():
-            method = pooling.method(name)
-            weights = weights_of(name, options, indices, lengths, samples, rate)
-            vectors = torch.stack([moments(method, layer.float(), weights) for layer in states], dim=1)
-            stored[f"vectors.{name}"] = vectors.to(self.dtype).cpu()  # [B, layers, E]
+            stored[f"vectors.{name}"] = self._vectors(name, options, states, indices, lengths, samples, rate)
         if self.frames:
             mean = sum(layer.float() for layer in states[1:]) + states[0].float()
             stored["frames"] = (mean / len(states)).to(self.dtype).cpu()
@@ -76,6 +73,22 @@ class Encoder:
             if self.frames:
                 one["frames"] = one["frames"][:length]
             yield {"codes": indices[k, :length], **one}
+
+    def _vectors(
+        self,
+        name: str,
+        options: Mapping[str, Any],
+        states: Sequence[Tensor],
+        indices: Tensor,
+        lengths: Tensor,
+        samples: Sequence[int],
+        rate: int,
+    ) -> Sequence[Tensor]:
+        """Of each of B utterances [layers, E], on the CPU, of states [B, T, D] and codes [B, T, G]."""
+        weights = weights_of(name, options, indices, lengths, samples, rate)
+        method = pooling.method(name)
+        vectors = torch.stack([moments(method, layer.float(), weights) for layer in states], dim=1)
+        return vectors.to(self.dtype).cpu()  # type: ignore[return-value]
 
 
 def weights_of(

@@ -94,11 +94,11 @@ def test_a_stopped_run_continues_to_the_same_bytes(
         path.unlink()
     batch, calls = Embedder.batch, []
 
-    def stopping(self: Embedder, names: Any, wavs: Any) -> Any:
+    def stopping(self: Embedder, names: Any, *more: Any) -> Any:
         calls.append(list(names))
         if len(calls) == 2:
             raise Stopped(15)
-        return batch(self, names, wavs)
+        return batch(self, names, *more)
 
     monkeypatch.setattr(Embedder, "batch", stopping)
     assert cli.main([*argv, *out]) == 128 + 15
