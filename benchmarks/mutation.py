@@ -3,9 +3,13 @@
 
 A mutant is one change in one place of the code: a comparison or an arithmetic or boolean operator is another one, a
 number is one more or one less, a condition is negated, a statement or a returned value is dropped. A sample of all
-places, drawn with --seed, is tried in a copy of the tree, each with those tests of `TESTS` that run its line, the
-quickest first (`pytest -x`). Texts with values, and annotations, are left alone. A mutant that no test notices
-survives: either a test is missing, or the change means nothing.
+places, drawn with --seed, is tried in a copy of the tree, each with those tests of `TESTS` that run it, the quickest
+first (`pytest -x`). Texts with values, and annotations, are left alone. A mutant that no test notices survives: either
+a test is missing, or the change means nothing.
+
+A number of a constant at the top of a file (`_FREE_BYTES = 2**26`) is a limit or a size that somebody chose. Whether it
+is one more or one less is nobody's contract, but that there is one is: it becomes a thousand times as much, and a
+thousandth.
 """
 
 from __future__ import annotations
@@ -35,14 +39,9 @@ ROOMS = ("pooling", "codes", "store", "trainer", "checkpoints")
 TESTS = [f"tests/{name}" for name in (*ROOMS, "upstream_expert", "tables")]
 #: What tests import that is not ours.
 WARM = (
-    "torch",
-    "torch.utils.data",
-    "torch.testing",
-    "hypothesis",
-    "pytest",
-    "coverage",
-    "transformers",
-    "soundfile",
+    *("torch", "torch.utils.data", "torch.testing", "torch._dynamo", "tensorboardX"),
+    *("scipy.signal", "scipy.stats", "sklearn.cluster", "omegaconf", "transformers", "soundfile", "soxr"),
+    *("pytest", "xdist", "hypothesis", "coverage"),
 )
 #: pytest's exit codes for tests that are not there.
 UNKNOWN = (4, 5)
@@ -56,51 +55,110 @@ OTHER: dict[type, type] = {
 
 @dataclass(frozen=True)
 class Mutant:
-    """Change number ``k`` of node number ``node`` of a file, in words, and the line that it is on."""
+    """Change number ``k`` of node number ``node`` of a file, in words, its line, and the lines whose tests meet it."""
 
     path: Path
     node: int
     k: int
     line: int
     change: str
+    met: range
 
     def text(self) -> str:
         """The file with this change."""
         tree = ast.parse(self.path.read_text(encoding="utf-8"))
         node = list(ast.walk(tree))[self.node]
-        _, apply = list(changes(node))[self.k]
+        _, _, apply = list(changes(node, id(node) in _chosen(tree)))[self.k]
         apply(node)
         return ast.unparse(ast.fix_missing_locations(tree))
 
 
 def mutants(path: Path) -> Iterator[Mutant]:
     """All mutants of a Python file, in the order of its nodes."""
-    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes, chosen, met = list(ast.walk(tree)), _chosen(tree), dict(_met(tree))
     quiet = {id(part) for node in nodes for part in (*_annotations(node), *_message(node))}
+    quiet |= {id(part) for node in nodes if id(node) in chosen for part in list(ast.walk(node))[1:]}
     for number, node in enumerate(nodes):
-        for k, (change, _) in enumerate(changes(node) if id(node) not in quiet else ()):
-            yield Mutant(path, number, k, getattr(node, "lineno", 0), change)
+        if id(node) not in quiet:
+            for k, (change, at, _) in enumerate(changes(node, id(node) in chosen)):
+                yield Mutant(path, number, k, at.lineno, change, met[id(at)])
 
 
-def changes(node: ast.AST) -> Iterator[tuple[str, Callable[[ast.AST], None]]]:
-    """What may be done to a node: in words, and to a copy of it."""
-    if isinstance(node, ast.Compare) and type(node.ops[0]) in OTHER:
-        yield _operator(node.ops[0]), lambda it: it.ops.__setitem__(0, OTHER[type(it.ops[0])]())
+def changes(node: ast.AST, chosen: bool) -> Iterator[tuple[str, ast.AST, Callable[[ast.AST], None]]]:
+    """What may be done to a node: in words, where, and to a copy of it. ``chosen`` numbers are those of `_chosen`."""
+    if chosen:
+        yield f"{ast.unparse(node)} times 1000", node, lambda it: _scale(it, ast.Mult())
+        yield f"{ast.unparse(node)} by 1000", node, lambda it: _scale(it, ast.FloorDiv())
+    elif isinstance(node, ast.Compare) and type(node.ops[0]) in OTHER:
+        yield _operator(node.ops[0]), node, lambda it: it.ops.__setitem__(0, OTHER[type(it.ops[0])]())
     elif isinstance(node, (ast.BinOp, ast.BoolOp, ast.AugAssign)) and type(node.op) in OTHER:
-        yield _operator(node.op), lambda it: setattr(it, "op", OTHER[type(it.op)]())
+        yield _operator(node.op), node, lambda it: setattr(it, "op", OTHER[type(it.op)]())
     elif isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        yield f"{node.value} + 1", lambda it: setattr(it, "value", it.value + 1)
-        yield f"{node.value} - 1", lambda it: setattr(it, "value", it.value - 1)
+        yield f"{node.value} + 1", node, lambda it: setattr(it, "value", it.value + 1)
+        yield f"{node.value} - 1", node, lambda it: setattr(it, "value", it.value - 1)
     elif isinstance(node, (ast.If, ast.IfExp, ast.While)):
-        yield "condition negated", lambda it: setattr(it, "test", ast.UnaryOp(ast.Not(), it.test))
+        yield "condition negated", node, lambda it: setattr(it, "test", ast.UnaryOp(ast.Not(), it.test))
     elif isinstance(node, ast.Return) and node.value is not None:
-        yield "returns None", lambda it: setattr(it, "value", ast.Constant(None))
+        yield "returns None", node, lambda it: setattr(it, "value", ast.Constant(None))
     for field in ("body", "orelse"):
         body = getattr(node, field, None)
         for k, each in enumerate(body if isinstance(body, list) else ()):
             if _droppable(each):
-                drop = f"drops line {each.lineno}: {ast.unparse(each).splitlines()[0][:60]}"
-                yield drop, lambda it, field=field, k=k: getattr(it, field).__setitem__(k, ast.Pass())
+                drop = f"drops {ast.unparse(each).splitlines()[0][:60]}"
+                yield drop, each, lambda it, field=field, k=k: getattr(it, field).__setitem__(k, ast.Pass())
+
+
+def _chosen(tree: ast.Module) -> set[int]:
+    """The ids of numbers, and of arithmetic of numbers alone, in constants at the top of a file."""
+    found: set[int] = set()
+    waiting = [
+        statement.value
+        for statement in tree.body
+        if isinstance(statement, (ast.Assign, ast.AnnAssign)) and _is_constant(statement)
+    ]
+    while waiting:
+        node = waiting.pop()
+        parts = list(ast.walk(node))
+        numbers = [part.value for part in parts if isinstance(part, ast.Constant)]
+        if isinstance(node, ast.expr) and all(
+            isinstance(part, (ast.BinOp, ast.Constant, ast.operator)) for part in parts
+        ):
+            if all(type(number) is int and number for number in numbers):
+                found.add(id(node))
+        else:
+            waiting += ast.iter_child_nodes(node)
+    return found
+
+
+def _is_constant(statement: ast.Assign | ast.AnnAssign) -> bool:
+    targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+    return statement.value is not None and all(isinstance(t, ast.Name) and t.id.isupper() for t in targets)
+
+
+def _scale(number: ast.AST, operator: ast.operator) -> None:
+    """The number, or the arithmetic, becomes a thousand times or a thousandth of itself."""
+    if isinstance(number, ast.Constant):
+        number.value = number.value * 1000 if isinstance(operator, ast.Mult) else number.value // 1000
+    else:
+        within = ast.BinOp(number.left, number.op, number.right)
+        number.left, number.op, number.right = within, operator, ast.Constant(1000)
+
+
+def _met(node: ast.AST, lines: range = range(1, 10**6), called: bool = False) -> Iterator[tuple[int, range]]:
+    """For the id of each node the lines whose tests meet it: of its statement, or, for what runs on import, of all
+    that stands in the function, class or file.
+    """
+    yield id(node), lines
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.FunctionDef, ast.ClassDef)):
+            whole = range(child.lineno, (child.end_lineno or 0) + 1)
+            yield from _met(child, whole, isinstance(child, ast.FunctionDef))
+        elif isinstance(child, ast.stmt) and called:
+            last = child.body[0].lineno - 1 if hasattr(child, "body") else child.end_lineno or 0
+            yield from _met(child, range(child.lineno, max(last, child.lineno) + 1), True)
+        else:
+            yield from _met(child, lines, called)
 
 
 def _operator(operator: ast.AST) -> str:
@@ -163,9 +221,10 @@ class Covered:
     seconds: Mapping[str, float]
 
     def of(self, mutant: Mutant) -> list[str]:
-        """The tests that run a mutant's line; none where only an import runs it, or nothing."""
-        tests = self.lines.get(str(mutant.path), {}).get(str(mutant.line), ())
-        return sorted(filter(None, tests), key=lambda test: self.seconds.get(test, 0))
+        """The tests that meet a mutant, the quickest first; none where only an import does."""
+        lines = self.lines.get(str(mutant.path), {}).items()
+        tests = {test for line, names in lines if int(line) in mutant.met for test in names if test}
+        return sorted(tests, key=lambda test: (self.seconds.get(test, 0), test))
 
 
 def measured(tree: Path, seconds: float) -> Covered:
@@ -182,6 +241,8 @@ def survives(mutant: Mutant, tree: Path, covered: Covered, seconds: float) -> bo
     mutant.path.write_text(mutant.text(), encoding="utf-8")
     tests = covered.of(mutant)
     room = [f"tests/{mutant.path.parent.name}"]
+    if tests:
+        seconds = min(seconds, 60 + 5 * sum(covered.seconds.get(test, 0) for test in tests))
     try:
         code = forked(lambda: run_tests(tree, tests or room), seconds)
         if code in UNKNOWN and tests:  # the change gave other names to tests
@@ -230,7 +291,7 @@ def main() -> int:
     parser.add_argument("--mutants", type=int, default=300, help="how many are tried (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the sample (default: %(default)s)")
     parser.add_argument(
-        "--timeout", type=int, default=600, help="seconds of a test run (default: %(default)s)"
+        "--timeout", type=int, default=600, help="most seconds of a test run (default: %(default)s)"
     )
     args = parser.parse_args()
     for name in WARM:  # once, not in every fork
