@@ -60,6 +60,11 @@ def unknown_name(kind: str, name: object, choices: Iterable[str], full_list: boo
     return InputError(f"Unknown {kind} {name!r}.{hint}{listing}")
 
 
+def shortened(text: object) -> str:
+    """At most 200 characters of a text, without line breaks: for values of files, and errors of libraries."""
+    return " ".join(str(text).split())[:200]
+
+
 def report(error: BaseException) -> int:
     """Print an error as one line on stderr; the exit code for a user's mistake, 2."""
     _say(f"error: {one_line(error)}")

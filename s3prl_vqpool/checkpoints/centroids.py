@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, shortened
 from ..files import disguised, read_tensors
 from . import joblib_files, torch_files
 from .joblib_files import Array
@@ -63,7 +63,7 @@ def _npy(path: Path) -> np.ndarray:
         # mapped: a size is believed if the bytes are there
         return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
     except Exception as error:  # numpy raises all kinds for damaged headers, tokenize's among them
-        raise Malformed(" ".join(str(error).split())[:200]) from error
+        raise Malformed(shortened(error)) from error
 
 
 def _matrix(content: Any) -> Tensor:
@@ -85,7 +85,7 @@ def _matrix(content: Any) -> Tensor:
 def _only(content: Mapping[str, Any]) -> Tensor:
     matrices = {key: value for key, value in content.items() if getattr(_tensor(value), "ndim", 0) == 2}
     if len(matrices) != 1:
-        names = ", ".join(sorted(" ".join(str(key).split())[:40] for key in content)[:10]) or "nothing"
+        names = shortened(", ".join(sorted(map(str, content)))) or "nothing"
         raise Malformed(
             f"expected {_SKLEARNS} or one matrix, but it holds {names}: save the right one with numpy.save"
         )

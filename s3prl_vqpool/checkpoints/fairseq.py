@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, shortened
 from ..files import parse_json, put_tensors, read_tensors, whole, write_text
 from . import torch_files
 from .unpickler import MODEL, Malformed, Name, named_in, parts, plain, refused
@@ -80,7 +80,7 @@ def check(path: str | Path) -> None:
     try:
         for name, value in _evaluated(torch_files.read(path, MODEL)):
             if not _is_harmless(path, name, value):
-                seen = " ".join(str(value)[:80].split()) if isinstance(value, str) else type(value).__name__
+                seen = shortened(value) if isinstance(value, str) else type(value).__name__
                 raise InputError(f"{path}: refused, {name} is {seen!r}, which S3PRL would evaluate.")
     except (Malformed, RecursionError) as error:
         raise InputError(f"{path}: its config cannot be read ({error}).") from error
@@ -209,8 +209,9 @@ def layers(path: Path, name: str, text: object) -> list[tuple[int, int, int]]:
             return [tuple(layer) for layer in found]
     except (SyntaxError, ValueError, RecursionError, MemoryError, TypeError):
         pass
-    seen = " ".join(str(text)[:80].split())
-    raise InputError(f"{path}: refused, {name} is {seen!r}; expected a list of (channels, kernel, stride).")
+    raise InputError(
+        f"{path}: refused, {name} is {shortened(text)!r}; expected a list of (channels, kernel, stride)."
+    )
 
 
 def _evaluate(node: ast.expr) -> Any:
@@ -242,7 +243,7 @@ def _temperature(path: Path, name: str, value: Any) -> tuple[float, ...]:
             return numbers
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         pass
-    raise InputError(f"{path}: {name} is {str(value)[:80]!r}; expected three numbers.")
+    raise InputError(f"{path}: {name} is {shortened(value)!r}; expected three numbers.")
 
 
 def _load_safetensors(path: Path) -> tuple[Any, Any, Any]:
@@ -252,7 +253,7 @@ def _load_safetensors(path: Path) -> tuple[Any, Any, Any]:
         configs = parse_json(described.read_text("utf-8"), described.name, "")
         return configs["task_cfg"], configs["model_cfg"], weights
     except (OSError, ValueError, KeyError, TypeError) as error:
-        problem = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        problem = f"{type(error).__name__}: {shortened(error)}"
         raise InputError(
             f"{path}: not a checkpoint that vqpool convert wrote, with {described.name} beside it ({problem})."
         ) from error

@@ -11,6 +11,7 @@ import bz2
 import io
 import lzma
 import math
+import pickle
 import re
 import zlib
 from collections.abc import Callable
@@ -136,7 +137,7 @@ class _Unpickler(Unpickler):
         ):
             self.stack[-1] = self._behind(target.state)
 
-    dispatch |= {b"b"[0]: load_build}
+    dispatch |= {ord(pickle.BUILD): load_build}
 
     def _behind(self, state: dict[str, Any]) -> Array:
         """The array that lies behind the opcode that has just been read."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, shortened
 from .fairseq import Converted
 from .sizes import not_larger
 from .unpickler import Name, refused
@@ -47,7 +47,7 @@ def untrusted(path: str, weights: Mapping[str, Tensor], kind: str) -> Iterator[N
     except InputError as error:
         raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
     except Exception as error:  # S3PRL's models raise many kinds of errors for impossible configs
-        reason = " ".join(f"{type(error).__name__} {error}".split())[:200]
+        reason = shortened(f"{type(error).__name__} {error}")
         raise InputError(f"{path}: its config and its weights make no {kind} ({reason}).") from error
 
 

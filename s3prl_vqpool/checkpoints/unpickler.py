@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any, ClassVar
 
-from ..errors import InputError
+from ..errors import InputError, shortened
 
 
 class Malformed(ValueError):
@@ -206,7 +206,8 @@ class Unpickler(pickle._Unpickler):
             raise Malformed("items for an object that cannot have them")
 
     def load_frozenset(self) -> None:
-        self.append(frozenset(_keys(self.pop_mark())))
+        items = self.pop_mark()  # it changes `append`
+        self.append(frozenset(_keys(items)))
 
     def load_dict(self) -> None:
         items = self.pop_mark()
@@ -227,19 +228,19 @@ class Unpickler(pickle._Unpickler):
             raise Malformed("entries for an object that cannot have them")
 
     dispatch |= {
-        pickle.FRAME[0]: load_frame,
-        pickle.REDUCE[0]: load_call,
-        pickle.NEWOBJ[0]: load_call,
-        pickle.NEWOBJ_EX[0]: load_newobj_ex,
-        pickle.BYTEARRAY8[0]: load_bytearray8,
-        pickle.BUILD[0]: load_build,
-        pickle.APPEND[0]: load_append,
-        pickle.APPENDS[0]: load_appends,
-        pickle.ADDITEMS[0]: load_appends,
-        pickle.FROZENSET[0]: load_frozenset,
-        pickle.DICT[0]: load_dict,
-        pickle.SETITEM[0]: load_setitem,
-        pickle.SETITEMS[0]: load_setitems,
+        ord(pickle.FRAME): load_frame,
+        ord(pickle.REDUCE): load_call,
+        ord(pickle.NEWOBJ): load_call,
+        ord(pickle.NEWOBJ_EX): load_newobj_ex,
+        ord(pickle.BYTEARRAY8): load_bytearray8,
+        ord(pickle.BUILD): load_build,
+        ord(pickle.APPEND): load_append,
+        ord(pickle.APPENDS): load_appends,
+        ord(pickle.ADDITEMS): load_appends,
+        ord(pickle.FROZENSET): load_frozenset,
+        ord(pickle.DICT): load_dict,
+        ord(pickle.SETITEM): load_setitem,
+        ord(pickle.SETITEMS): load_setitems,
     }
 
 
@@ -255,9 +256,8 @@ def _keys(items: Iterable[Any]) -> list[Any]:
 
 def refused(name: Name) -> InputError:
     """The error for a file with an object of a class that checkpoints do not need."""
-    shown = " ".join(str(name).split())[:200]
     return InputError(
-        f"refused: it asks to import {shown}; checkpoints may hold tensors and plain data only."
+        f"refused: it asks to import {shortened(name)}; checkpoints may hold tensors and plain data only."
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from ..errors import InputError
+from ..errors import InputError, shortened
 from ..files import parse_yaml, write_text
 
 
@@ -57,8 +57,8 @@ def load(path: str | Path | None, name: str = "kmeans_vq") -> Codebook:
     try:
         content: Any = parse_yaml(path.read_text(), path.name)
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: not a codebook.yaml as vqpool kmeans writes it ({reason}).") from error
+        problem = f"not a codebook.yaml as vqpool kmeans writes it ({shortened(error)})"
+        raise InputError(f"{path}: {problem}.") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: not a codebook.yaml as vqpool kmeans writes it (no keys).")
     unknown = [str(key) for key in content if key not in _TYPES]

@@ -10,7 +10,7 @@ from typing import Any
 from .. import checkpoints
 from ..checkpoints import fairseq, sizes
 from ..checkpoints.weights import require_finite
-from ..errors import InputError, unknown_name
+from ..errors import InputError, shortened, unknown_name
 from .entries import check_given
 
 #: Steps of torch for each tensor of a checkpoint, while its model is made and run on a second of audio.
@@ -43,7 +43,7 @@ def plain_upstream(name: str, checkpoint: str | None = None, refresh: bool = Fal
         raise
     except (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError, RuntimeError,
             TypeError, ValueError) as error:  # fmt: skip
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        reason = f"{type(error).__name__}: {shortened(error)}"
         raise InputError(f"S3PRL's upstream {name}{given} cannot be loaded ({reason}).") from error
     require_finite(dict(upstream.named_parameters()), f"S3PRL's upstream {name}{given}")
     return upstream

@@ -17,7 +17,8 @@ import safetensors.numpy
 import torch
 from sklearn.cluster import KMeans, MiniBatchKMeans
 
-from s3prl_vqpool.checkpoints import centroids
+from s3prl_vqpool.checkpoints import centroids, joblib_files
+from s3prl_vqpool.checkpoints.unpickler import Malformed
 from s3prl_vqpool.errors import InputError
 
 DATA = np.random.default_rng(0).normal(size=(400, 13)).astype(np.float32)
@@ -189,7 +190,9 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "pointer").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
     refused(tmp_path / "pointer", "Git LFS pointer")
     (tmp_path / "objects.npy").write_bytes(npy(np.array([None])))
-    refused(tmp_path / "objects.npy", "no centroids")
+    refused(tmp_path / "objects.npy", "no centroids", "Python objects in dtype")
+    (tmp_path / "cut.npy").write_bytes(npy(DATA)[:-1])
+    refused(tmp_path / "cut.npy", "no centroids", "mmap length is greater")
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
@@ -197,6 +200,23 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
 
     (tmp_path / "km.bin").write_bytes(zlib.compress(bytes(2**28)))
     refused(tmp_path / "km.bin", "times its size")
+
+
+@pytest.mark.parametrize(
+    ("size", "most"), [(0, 2**26), (2**22, 2**26), (2**22 + 1, 2**26 + 16), (10**7, 16 * 10**7)]
+)
+def test_unpacked_is_at_most_64_mib_or_sixteen_times_the_file(size: int, most: int) -> None:
+    class Unpacks:
+        eof = True
+
+        def decompress(self, content: bytes, limit: int) -> bytes:
+            assert len(content) == size
+            return b"x" * (limit == most)
+
+    assert joblib_files._unpacked(bytes(size), Unpacks()) == b"x"
+    Unpacks.eof = False
+    with pytest.raises(Malformed):
+        joblib_files._unpacked(bytes(size), Unpacks())
 
 
 @pytest.mark.parametrize(

@@ -335,3 +335,41 @@ def test_records_are_converted_to_a_bounded_depth(levels: int, fits: bool) -> No
     else:
         with pytest.raises(Malformed, match="nested more than 50 deep"):
             plain(nested)
+
+
+def test_layers_are_bounded_in_number_size_and_text() -> None:
+    path, layer = Path("x.pt"), (2**20 - 1, 3, 1)
+    assert fairseq.layers(path, "conv_feature_layers", f"[{layer}] * 64") == [layer] * 64
+    assert fairseq.layers(path, "conv_feature_layers", f"[{layer}] * 63 + [{layer}]") == [layer] * 64
+    assert fairseq.layers(path, "conv_feature_layers", f"[{layer}]".ljust(2000)) == [layer]
+    for text in (
+        f"[{layer}] * 65",
+        f"[{layer}] * 64 + [{layer}]",
+        "[]",
+        f"[{layer}] * 0",
+        f"[{layer}] * -1",
+        f"[{layer}] * True",
+        f"[{layer}] * 1.0",
+        f"64 * [{layer}]",
+        f"[{layer}] + 1",
+        f"[{layer}]".ljust(2001),
+        f"[{(2**20, 3, 1)}]",
+        "[(512, 0, 1)]",
+        "[(512, 3)]",
+        "[(512, 3, 1.0)]",
+        "[(512, 3, True)]",
+        "[(512, 3, 1, 1)]",
+    ):
+        with pytest.raises(InputError, match=r"^x\.pt: refused, conv_feature_layers is"):
+            fairseq.layers(path, "conv_feature_layers", text)
+
+
+@pytest.mark.parametrize(
+    ("value", "numbers"),
+    [("(2, 0.5, 0.999)", (2, 0.5, 0.999)), ([2, 0.5, 1], (2, 0.5, 1)), ("[2.0, 0.5, 1]", (2.0, 0.5, 1))],
+)
+def test_temperatures_are_three_numbers(value: Any, numbers: tuple) -> None:
+    assert fairseq._temperature(Path("x.pt"), "latent_temp", value) == numbers
+    for wrong in ("(2, 0.5)", (2, 0.5), "2", 2, "(2, 0.5, 'a')", (2, 0.5, None), "(2, 0.5, 1, 1)", "(", None):
+        with pytest.raises(InputError, match=r"^x\.pt: latent_temp is .*; expected three numbers\.$"):
+            fairseq._temperature(Path("x.pt"), "latent_temp", wrong)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import s3prl_vqpool  # noqa: F401 (S3PRL's own modules import after it on every stack)
+
+# isort: split
 import pytest
+import s3prl.hub  # noqa: F401 (torchaudio, which transformers imports, works from here on)
 import torch
 from safetensors.torch import save_file
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-from s3prl_vqpool.checkpoints import sizes
+from s3prl_vqpool.checkpoints import models, sizes
+from s3prl_vqpool.errors import InputError
 
 WEIGHTS = {"a": torch.zeros(3, 4), "b": torch.zeros(1000), "c": torch.zeros(2)}
 BYTES = 4 * (12 + 1000 + 2)
@@ -51,3 +56,33 @@ def test_model_is_limited_in_bytes_and_in_steps() -> None:
         torch.nn.Linear(10**5, 10**5)
     with pytest.raises(ValueError, match="far larger model than the weights"), sizes.not_larger(4000, 2):
         [torch.nn.Linear(1, 1) for _ in range(10**5)]
+
+
+def test_limits_are_four_times_the_file_and_a_hundred_steps_a_tensor() -> None:
+    most = (4 * 1000 + 2**26) // 4  # float32 numbers
+    with sizes.not_larger(1000, 2):
+        torch.empty(most, device="meta")
+    with pytest.raises(ValueError, match="far larger"), sizes.not_larger(1000, 2):
+        torch.empty(most + 1, device="meta")
+    with pytest.raises(ValueError, match="far larger"), sizes.not_larger(1000, 2):
+        torch.zeros(most // 2, device="meta"), torch.ones(most // 2 + 1, device="meta")
+    one = torch.zeros(1)
+    with sizes.not_larger(1000, 2):
+        [one + one for _ in range(100 * 12)]
+    with pytest.raises(ValueError, match="far larger"), sizes.not_larger(1000, 2):
+        [one + one for _ in range(100 * 12 + 1)]
+
+
+def test_weights_count_with_all_their_bytes() -> None:
+    weights = {
+        "a": torch.empty(2**24, device="meta"),
+        "b": torch.empty(3, dtype=torch.float64, device="meta"),
+    }
+    most = (4 * (2**26 + 24) + 2**26) // 4
+    with models.untrusted("x.pt", weights, "model"):
+        torch.empty(most, device="meta")
+    refusal = pytest.raises(
+        InputError, match=r"^x\.pt: its config and its weights make no model \(ValueError"
+    )
+    with refusal, models.untrusted("x.pt", weights, "model"):
+        torch.empty(most + 1, device="meta")
