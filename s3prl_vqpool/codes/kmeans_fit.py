@@ -41,7 +41,7 @@ def geometry(upstream: Any) -> tuple[int, int]:
 
     @torch.no_grad()
     def frames(samples: int) -> int:
-        noise = torch.randn(samples, generator=torch.Generator().manual_seed(0)) * 0.1
+        noise = torch.randn(samples, generator=torch.Generator().manual_seed(0))
         return upstream([noise.to(device)])["hidden_states"][0].size(1)
 
     low, high = audio.SAMPLE_RATE, audio.SAMPLE_RATE + hop

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..corpora import audio
+
 
 class _Enough(Exception):
     """Carries the last hidden state that is needed out of the forward pass."""
@@ -25,7 +27,7 @@ def stops_after(upstream: Any, layer: int) -> bool:
     """
     if not 0 <= layer < len(getattr(upstream, "hooks", ())) - 1:
         return False
-    noise = torch.randn(16000, generator=torch.Generator().manual_seed(0)) / 10
+    noise = torch.randn(audio.SAMPLE_RATE, generator=torch.Generator().manual_seed(0))
     wavs = [noise.to(next(upstream.parameters()).device)]
     whole, parts = upstream(wavs)["hidden_states"], hidden_states(upstream, wavs, layer)
     return len(parts) == layer + 1 and all(

@@ -47,7 +47,7 @@ def mean_and_deviation(frames: Tensor, w: Tensor) -> Tensor:
         InputError: shapes that do not fit.
     """
     check_weights(frames, w)
-    wide = frames.float() if frames.element_size() < 4 else frames
+    wide = frames.to(torch.promote_types(frames.dtype, torch.float32))
     w = w.detach().to(wide.dtype)
     average, squares = _Moments.apply(wide, w)
     if not squares.detach().sum().isfinite():  # as in `pool`: a NaN in padding is rare and shows here

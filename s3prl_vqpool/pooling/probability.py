@@ -59,7 +59,7 @@ def sif(batch: Batch, counts: Counts, a: float) -> Tensor:
 @register_weights("VQ-LP", family="probability", source=_PAPER, needs_codes=True)
 def lp(batch: Batch) -> Tensor:
     """``1 / sum_g n_g(q[t, g])``, normalised."""
-    return _normalised(1 / _local_counts(batch), batch.mask)
+    return _normalised(_local_counts(batch).reciprocal(), batch.mask)
 
 
 @register_weights(
@@ -71,7 +71,7 @@ def lp(batch: Batch) -> Tensor:
 )
 def gp(batch: Batch, counts: Counts) -> Tensor:
     """``1 / sum_g N_g(q[t, g])``, normalised."""
-    return _normalised(1 / _global_counts(batch, counts), batch.mask)
+    return _normalised(_global_counts(batch, counts).reciprocal(), batch.mask)
 
 
 @register_weights(
@@ -83,4 +83,4 @@ def gp(batch: Batch, counts: Counts) -> Tensor:
 )
 def bp(batch: Batch, counts: Counts) -> Tensor:
     """VQ-LP's weight times VQ-GP's, normalised."""
-    return _normalised(1 / (_local_counts(batch) * _global_counts(batch, counts)), batch.mask)
+    return _normalised((_local_counts(batch) * _global_counts(batch, counts)).reciprocal(), batch.mask)

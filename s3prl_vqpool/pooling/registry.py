@@ -159,7 +159,8 @@ def _checked(name: str, family: str, options: Iterable[Option]) -> None:
 
 
 def _doc(implementation: Callable[..., Any]) -> str:
-    return (implementation.__doc__ or "").strip().partition("\n")[0].replace("``", "")
+    first, _, _ = (implementation.__doc__ or "").strip().partition("\n")
+    return first.replace("``", "")
 
 
 def register_weights(
@@ -223,7 +224,7 @@ def register_map(name: str, *, source: str = "", options: tuple[Option, ...] = (
 
     ``factor`` [E] or [E, E]: the map is ``(x - mean) * factor`` or ``(x - mean) @ factor``.
     """
-    _checked(name, FAMILIES[1], options)
+    _checked(name, "linear map", options)
 
     def add(fit: _T) -> _T:
         _maps[_folded(name)] = Map(name, source, _doc(fit), fit, options)

@@ -79,13 +79,15 @@ def write_ark(temporary: Sequence[Path], path: Path, entries: Iterable[tuple[str
 
 
 def _write_npy(temporary: Sequence[Path], ids: Sequence[str], vectors: np.ndarray) -> None:
-    with open(temporary[0], "wb") as file:
+    matrix, lines = temporary
+    with open(matrix, "wb") as file:
         np.save(file, vectors, allow_pickle=False)
-    temporary[1].write_text("".join(f"{each}\n" for each in ids), encoding="utf-8")
+    lines.write_text("".join(f"{each}\n" for each in ids), encoding="utf-8")
 
 
 def _write_npz(temporary: Sequence[Path], ids: Sequence[str], vectors: np.ndarray) -> None:
-    with open(temporary[0], "wb") as file:
+    (arrays,) = temporary
+    with open(arrays, "wb") as file:
         np.savez(file, ids=np.array(ids, dtype=str), vectors=vectors)
 
 
@@ -95,7 +97,8 @@ def _write_parquet(temporary: Sequence[Path], ids: Sequence[str], vectors: np.nd
 
     flat = pyarrow.array(np.ascontiguousarray(vectors).reshape(-1))
     column = pyarrow.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
-    parquet.write_table(pyarrow.table({"id": list(ids), "vector": column}), temporary[0])
+    (table,) = temporary
+    parquet.write_table(pyarrow.table({"id": list(ids), "vector": column}), table)
 
 
 _WRITERS: dict[str, Callable[[Sequence[Path], Sequence[str], np.ndarray], None]] = {

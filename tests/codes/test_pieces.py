@@ -111,3 +111,74 @@ def test_memory_is_three_times_the_first_layer() -> None:
     """One second of base-size wav2vec 2.0: 512 channels at 3,200 places, 4 bytes a number."""
     extractor = nn.Sequential(nn.Conv1d(1, 512, 10, stride=5), nn.Conv1d(512, 8, 3, stride=2))
     assert pieces.bytes_needed(extractor, 16_000) == 3 * 512 * 3200 * 4
+
+
+def test_pieces_are_of_a_thousand_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # of `short_pieces`
+    extractor = Extractor(nn.Conv1d(1, 2, 4, stride=2))
+    for frames, sizes in ((1000, [1000]), (1001, [1000, 1]), (2000, [1000, 1000]), (2500, [1000, 1000, 500])):
+        (wav,) = waves(2 * frames + 2)
+        found = list(pieces.features(extractor, wav))
+        assert [each.size(2) for each in found] == sizes
+        torch.testing.assert_close(torch.cat(found, dim=2), extractor(wav[None]))
+
+
+def test_statistics_of_a_long_waveform_take_some_channels_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most 2**25 outputs of the first convolution: eight channels of 2**22 frames."""
+    monkeypatch.undo()
+    held = []
+    monkeypatch.setattr(
+        pieces.F, "conv1d", lambda *given: held.append(given[1].size(0)) or torch.zeros(1, held[-1], 2)
+    )
+    for frames, channels in ((2**22, [8, 8, 2]), (2**22 + 1, [7, 7, 4]), (2**25 + 1, [1] * 18), (10, [18])):
+        held.clear()
+        pieces._moments(nn.Conv1d(1, 18, 3), 1e-5, torch.empty(1, device="meta").expand(frames + 2))
+        assert held == channels
+
+
+class Extractor(nn.Module):
+    """Convolutions in a row, each in a layer of its own."""
+
+    def __init__(self, *convolutions: nn.Conv1d) -> None:
+        super().__init__()
+        self.conv_layers = nn.ModuleList(nn.Sequential(each) for each in convolutions)
+
+    def forward(self, wavs: Tensor) -> Tensor:
+        states = wavs[:, None]
+        for layer in self.conv_layers:
+            states = layer(states)
+        return states
+
+
+@pytest.mark.parametrize("change", [{"padding": 1}, {"dilation": 2}])
+def test_an_extractor_whose_frames_see_other_samples_is_not_divided(change: dict) -> None:
+    assert pieces.divisible(Extractor(nn.Conv1d(1, 2, 4), nn.Conv1d(2, 2, 3)))
+    assert not pieces.divisible(Extractor(nn.Conv1d(1, 2, 4), nn.Conv1d(2, 2, 3, **change)))
+    assert pieces.geometry(Extractor(nn.Conv1d(1, 2, 4, stride=3), nn.Conv1d(2, 2, 5, stride=2))) == (
+        4 + 4 * 3,
+        6,
+    )
+
+
+def test_free_memory_is_the_least_of_kernel_and_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        "/proc/meminfo": "MemTotal: 9 kB\nMemAvailable:  5000 kB\n",
+        "/sys/fs/cgroup/memory.max": "4000000\n",
+        "/sys/fs/cgroup/memory.current": "1000000\n",
+    }
+
+    def read(path: Path) -> str:
+        if str(path) not in files:
+            raise FileNotFoundError(path)
+        return files[str(path)]
+
+    monkeypatch.setattr(Path, "read_text", read)
+    assert pieces._free() == 3_000_000
+    files["/sys/fs/cgroup/memory.max"] = "max\n"
+    assert pieces._free() == 5_120_000
+    files["/sys/fs/cgroup/memory.max"] = "9000000\n"
+    assert pieces._free() == 5_120_000
+    del files["/sys/fs/cgroup/memory.current"]
+    assert pieces._free() == 5_120_000
+    files.clear()
+    assert pieces._free() is None

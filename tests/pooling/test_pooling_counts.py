@@ -15,7 +15,7 @@ from pooling_cases import SIZES, padded, random_batch, training_counts, utteranc
 from safetensors.torch import load_file, save_file
 
 from s3prl_vqpool.errors import InputError
-from s3prl_vqpool.pooling import Counts, counts, weights
+from s3prl_vqpool.pooling import Counts, build, counts, weights
 
 IDENTITY = {"upstream": "wav2vec2_vq", "checkpoint": "1f2e", "corpus": "speech_commands_v2", "layers": 13}
 
@@ -222,3 +222,49 @@ def test_counts_of_sizes_that_cannot_be_are_one_line(sizes):
         Counts.from_tensors(tuples, occurrences, sizes, "x")
     assert len(str(refusal.value).splitlines()) == 1
     assert Counts.from_tensors(tuples, occurrences, torch.tensor([5, 4]), "x").sizes == (5, 4)
+
+
+def test_codebooks_of_stored_counts_have_at_most_2_to_the_24_entries():
+    tuples, occurrences = torch.tensor([[4, 2**24 - 1]]), torch.tensor([2])
+    found = Counts.from_tensors(tuples, occurrences, torch.tensor([5, 2**24]), "x")
+    assert found.of_entries([torch.tensor([4]), torch.tensor([2**24 - 1])])[1].tolist() == [2]
+    with pytest.raises(InputError):
+        Counts.from_tensors(tuples, occurrences, torch.tensor([5, 2**24 + 1]), "x")
+
+
+@pytest.mark.parametrize(
+    ("tuples", "occurrences"),
+    [
+        ([[0, 1], [2, 3]], [1, 0]), ([[0, 1], [2, 3]], [1, -1]), ([[0, 1], [2, -3]], [1, 1]),
+        ([[0, 1], [2, 3]], [[1, 1]]), ([[0, 1]], [1, 1]), ([0, 1], [1, 1]), ([[0.0, 1.0]], [1]), ([[0, 1]], [1.0]),
+        ([[0, 1, 2]], [1]), ([[5, 1]], [1]), ([[0, 7]], [1]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_counts_that_cannot_be_are_one_line(tuples, occurrences):
+    sizes = torch.tensor([5, 7])
+    assert Counts.from_tensors(torch.tensor([[0, 0], [4, 6]]), torch.tensor([1, 9]), sizes, "x").frames == 10
+    with pytest.raises(InputError, match=r"^x: counts of codes that do not fit"):
+        Counts.from_tensors(torch.tensor(tuples), torch.tensor(occurrences), sizes, "x")
+
+
+def test_counts_of_one_entry_are_counts():
+    """A single tuple of a single codebook: buffers of one number are not empty ones."""
+    one = counts(torch.zeros(1, 1, 1, dtype=torch.int64), torch.tensor([1]), (1,))
+    pooling = build("VQ-GP", 6, counts=one)
+    assert pooling.has_statistics
+    assert not build("VQ-GP", 6).has_statistics
+    assert pooling.counts.sizes == (1,)
+    with pytest.raises(TypeError):
+        one + 3
+    with pytest.raises(TypeError):
+        3 + one
+    assert 0 + one is one
+
+
+def test_counts_move_where_they_are_not_yet():
+    here = training_counts()
+    assert here.to("cpu") is here
+    there = here.to("meta")
+    assert there.tuples.device == there.occurrences.device == torch.device("meta")
+    assert there.sizes == here.sizes

@@ -168,3 +168,26 @@ def test_batched_heads_are_of_one_pooling_and_in_order(make: Make, monkeypatch: 
         ("AP", 2),
     ]
     assert [run for heads in together for run in heads.runs] == runs
+
+
+def test_eight_heads_are_together(make: Make) -> None:
+    runs = make("er", ["VQ-LP"] * 9, torch_optim_name="Adam", lr=1e-2)
+    assert [len(heads.runs) for heads in trainer.batched(runs)] == [8, 1]
+
+
+def test_small_gradients_are_clipped_as_torch_clips_them(make: Make) -> None:
+    """Where the norm is near the 1e-6 that torch adds to it."""
+    runs = make("er", ["VQ-LP"] * 2, torch_optim_name="SGD", lr=1e6)
+    alone = deepcopy(runs)
+    (heads,) = trainer.batched(runs)
+    vectors = some_vectors()
+    done = heads.forward(vectors)
+    gradient = 1e-6 * torch.ones_like(done.logits)
+    heads.backward(done, gradient)
+    heads.step(clip=1e-6)
+    for run, other, own in zip(runs, alone, gradient):
+        before = {name: value.detach().clone() for name, value in other.parameters.items()}
+        logits_of(other, vectors).backward(own)
+        assert clip_grad_norm_(other.parameters.values(), 1e-6) > 1e-6
+        for name, value in other.parameters.items():
+            assert_close(before[name] - run.parameters[name], 1e6 * value.grad, rtol=1e-4, atol=1e-6)

@@ -266,6 +266,18 @@ def test_train_draws_every_second_of_silence_by_seed_and_epoch(
     batches = [next(taken) for _ in range(40 * data.batches_per_epoch)]
     later = again.batches(11)
     assert [next(later) for _ in range(30)] == batches[11:41]
+    for epoch in range(
+        5
+    ):  # the draws of an epoch are those of a generator of (seed, epoch), and nothing else's
+        generator = torch.Generator().manual_seed(2**40 + 3 * 1_000_003 + epoch)
+        for number, indices, rows in batches[epoch * data.batches_per_epoch :][: data.batches_per_epoch]:
+            assert number == epoch
+            for index, row in zip(indices, rows):
+                path = data.splits["train"][index].path.resolve()
+                windows = [row for row, u in enumerate(store.utterances) if u.path == path]
+                if len(windows) > 1:
+                    windows = [windows[int(torch.randint(len(windows), (), generator=generator))]]
+                assert row == windows[0]
     drawn: dict[int, set[int]] = {}
     for _, indices, rows in batches:
         for index, row in zip(indices, rows):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -43,6 +44,23 @@ def test_dev_chooses_where_test_disagrees(tmp_path: Path) -> None:
     }
     assert (rows(tmp_path)[5]["dev"], rows(tmp_path)[5]["test"]) == ("", "")
     assert os.readlink(tmp_path / "best") == "VQ-LP/lr=1e-1"  # so that the folder can move
+
+
+def test_a_head_without_dev_is_at_step_0(tmp_path: Path) -> None:
+    run = SimpleNamespace(pooling="AP", config={"optimizer": {"lr": 0.01}}, folder=tmp_path)
+    for log, figures in (
+        (None, (0, NAN, NAN)),
+        ("test at step 5: 0.5\n", (0, NAN, NAN)),
+        ("dev at step 5: 0.25\ntest at step 5: 0.5\n", (5, 0.25, 0.5)),
+        ("dev at step 5: 0.25\n", (5, 0.25, NAN)),
+    ):
+        if log is not None:
+            (tmp_path / "log.log").write_text(log)
+        (found,) = winner.heads([run])  # type: ignore[list-item]
+        assert (found.pooling, found.rate, found.folder) == ("AP", "1e-2", tmp_path)
+        assert (found.step, found.dev, found.test) == pytest.approx(figures, nan_ok=True)
+    assert winner.winner([found]) == found
+    assert found.checkpoint == tmp_path / "dev-best.ckpt"
 
 
 def test_the_link_follows_and_goes(tmp_path: Path) -> None:

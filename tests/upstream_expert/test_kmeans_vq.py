@@ -17,6 +17,7 @@ from brute_force import LENGTHS, brute_force
 from s3prl import hub
 from s3prl.upstream.interfaces import Featurizer
 from s3prl.upstream.kmeans_vq import hubconf
+from sklearn.cluster import MiniBatchKMeans
 from tiny import LARGE, converted_checkpoint, waves
 
 from s3prl_vqpool import cli, pooling
@@ -122,6 +123,45 @@ def test_fitted_centroids_are_near_the_means_of_their_frames() -> None:
     assert distances[0] == pytest.approx(6, rel=0.1)  # the variance of six columns
 
 
+def test_fit_is_scikit_learns_on_each_range_of_columns() -> None:
+    """Nine thousand frames: more than a batch of 8192, so that the batches count."""
+    frames = [np.random.default_rng(seed).normal(size=(9000, 4)).astype(np.float32) for seed in (0, 1)]
+    books, distances = kmeans_fit.fit(frames, [1, 5], 3, 2, 7, {"a": "b"})
+    assert (books.layers, books.columns, books.identity) == ((1, 1, 5, 5), ((0, 2), (2, 4)) * 2, {"a": "b"})
+    parts = [states[:, columns] for states in frames for columns in (slice(0, 2), slice(2, 4))]
+    for found, distance, part in zip(books.centroids, distances, parts, strict=True):
+        model = MiniBatchKMeans(3, batch_size=8192, n_init=3, random_state=7).fit(np.ascontiguousarray(part))
+        np.testing.assert_allclose(found, model.cluster_centers_, rtol=1e-6)
+        nearest = np.square(part[:, None] - model.cluster_centers_).sum(axis=2).min(axis=1)
+        assert distance == pytest.approx(nearest.mean(), rel=1e-4)
+    for refused in ((9001, 1), (3, 3)):
+        with pytest.raises(InputError):
+            kmeans_fit.fit(frames[:1], [1], *refused, 7, {})
+    assert kmeans_fit.fit([frames[0][:3]], [1], 3, 1, 7, {})[1] == pytest.approx([0])
+
+
+def test_long_files_are_read_up_to_thirty_seconds(tmp_path: Path) -> None:
+    """From each file the same number of frames, without repetition; of a long one those of its beginning."""
+
+    class Counts(Padded):
+        def forward(self, wavs: list[torch.Tensor]) -> dict[str, Any]:
+            return {"hidden_states": [torch.arange(len(wavs[0]) // 100).float().view(1, -1, 1)]}
+
+    for name, seconds in (("long", 31), ("thirty", 30), ("short", 29)):
+        soundfile.write(tmp_path / f"{name}.wav", np.zeros(seconds * 16_000), 16_000, subtype="PCM_U8")
+    for name, frames in (("long", 4800), ("thirty", 4800), ("short", 4640)):
+        (found,) = kmeans_fit.sample_frames(Counts(), [tmp_path / f"{name}.wav"], [0], 10**6, seed=0)
+        assert sorted(found[:, 0].tolist()) == list(range(frames))
+    files = sorted(tmp_path.iterdir())
+    (found,) = kmeans_fit.sample_frames(
+        Counts(), files, [0], 100, seed=0
+    )  # 34 of each file, and two are left out
+    assert found.shape == (100, 1)
+    assert 99 <= len(kmeans_fit.sample_frames(Counts(), files, [0], 99, seed=0)[0]) <= 99
+    with pytest.raises(InputError, match=r"-l 1: this upstream has the layers 0 to 0\."):
+        kmeans_fit.sample_frames(Counts(), files, [0, 1], 100, seed=0)
+
+
 def test_sampled_frames_are_the_same_frames_of_every_layer(speech: Path, checkpoint: Path) -> None:
     upstream = plain_upstream("wav2vec2_local", str(checkpoint)).eval()
     files = kmeans_fit.audio_files(speech)
@@ -166,6 +206,27 @@ def test_geometry_of_padding_upstreams_and_of_lawless_ones() -> None:
     lawless.get_downsample_rates = lambda key: 90  # type: ignore[method-assign]
     with pytest.raises(InputError, match="codes cannot be matched to its frames"):
         kmeans_fit.geometry(lawless)
+    for wrong in (12_345, 24_001, 7 * 100 + 9_600):  # a frame more, at one length alone
+
+        class Odd(Padded):
+            def forward(self, wavs: list[torch.Tensor], wrong: int = wrong) -> dict[str, Any]:
+                return {
+                    "hidden_states": [torch.zeros(1, len(wavs[0]) // 100 + 1 + (len(wavs[0]) == wrong), 3)]
+                }
+
+        with pytest.raises(InputError, match=f"{wrong} samples give"):
+            kmeans_fit.geometry(Odd())
+
+
+def test_columns_of_the_codebooks_are_those_of_the_layer() -> None:
+    kmeans_fit.require_columns(Padded(), 0, 3, Path("a.bin"))
+    with pytest.raises(InputError, match=r"^-l 1: this upstream has the layers 0 to 0\.$"):
+        kmeans_fit.require_columns(Padded(), 1, 3, Path("a.bin"))
+    for columns in (2, 4):
+        with pytest.raises(
+            InputError, match=rf"^a\.bin: its entries have {columns} columns, but layer 0 .* has 3"
+        ):
+            kmeans_fit.require_columns(Padded(), 0, columns, Path("a.bin"))
 
 
 # ----------------------------------------------------------------------------------- S3PRL's preprocessed features
