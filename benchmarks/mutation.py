@@ -85,7 +85,7 @@ def mutants(path: Path) -> Iterator[Mutant]:
                 yield Mutant(path, number, k, at.lineno, change, met[id(at)])
 
 
-def changes(node: ast.AST, chosen: bool) -> Iterator[tuple[str, ast.AST, Callable[[ast.AST], None]]]:
+def changes(node: Any, chosen: bool) -> Iterator[tuple[str, Any, Callable[[Any], None]]]:
     """What may be done to a node: in words, where, and to a copy of it. ``chosen`` numbers are those of `_chosen`."""
     if chosen:
         yield f"{ast.unparse(node)} times 1000", node, lambda it: _scale(it, ast.Mult())
@@ -95,8 +95,8 @@ def changes(node: ast.AST, chosen: bool) -> Iterator[tuple[str, ast.AST, Callabl
     elif isinstance(node, (ast.BinOp, ast.BoolOp, ast.AugAssign)) and type(node.op) in OTHER:
         yield _operator(node.op), node, lambda it: setattr(it, "op", OTHER[type(it.op)]())
     elif isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        yield f"{node.value} + 1", node, lambda it: setattr(it, "value", it.value + 1)
-        yield f"{node.value} - 1", node, lambda it: setattr(it, "value", it.value - 1)
+        yield f"{node.value!r} + 1", node, lambda it: setattr(it, "value", it.value + 1)
+        yield f"{node.value!r} - 1", node, lambda it: setattr(it, "value", it.value - 1)
     elif isinstance(node, (ast.If, ast.IfExp, ast.While)):
         yield "condition negated", node, lambda it: setattr(it, "test", ast.UnaryOp(ast.Not(), it.test))
     elif isinstance(node, ast.Return) and node.value is not None:
@@ -112,7 +112,7 @@ def changes(node: ast.AST, chosen: bool) -> Iterator[tuple[str, ast.AST, Callabl
 def _chosen(tree: ast.Module) -> set[int]:
     """The ids of numbers, and of arithmetic of numbers alone, in constants at the top of a file."""
     found: set[int] = set()
-    waiting = [
+    waiting: list[Any] = [
         statement.value
         for statement in tree.body
         if isinstance(statement, (ast.Assign, ast.AnnAssign)) and _is_constant(statement)
@@ -136,10 +136,11 @@ def _is_constant(statement: ast.Assign | ast.AnnAssign) -> bool:
     return statement.value is not None and all(isinstance(t, ast.Name) and t.id.isupper() for t in targets)
 
 
-def _scale(number: ast.AST, operator: ast.operator) -> None:
+def _scale(number: Any, operator: ast.operator) -> None:
     """The number, or the arithmetic, becomes a thousand times or a thousandth of itself."""
     if isinstance(number, ast.Constant):
-        number.value = number.value * 1000 if isinstance(operator, ast.Mult) else number.value // 1000
+        value: Any = number.value
+        number.value = value * 1000 if isinstance(operator, ast.Mult) else value // 1000
     else:
         within = ast.BinOp(number.left, number.op, number.right)
         number.left, number.op, number.right = within, operator, ast.Constant(1000)
@@ -228,7 +229,12 @@ class Covered:
 
 
 def measured(tree: Path, seconds: float) -> Covered:
-    """Run the tests once; SystemExit if they do not pass as they are."""
+    """Run the tests once; SystemExit if they do not pass as they are, or a file of them not without the others."""
+    for each in (path for folder in TESTS for path in sorted((tree / folder).rglob("test_*.py"))):
+        if forked(lambda each=each: run_tests(tree, ["--collect-only", str(each)]), seconds):  # type: ignore[misc]
+            raise SystemExit(
+                f"{each.relative_to(tree)}: cannot be run by itself, so it would kill every mutant."
+            )
     file = tree / "covered.json"
     if forked(lambda: run_tests(tree, TESTS, [Covering(tree, file)]), seconds):
         raise SystemExit(f"{' '.join(TESTS)}: these tests do not pass without any change.")

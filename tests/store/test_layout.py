@@ -46,11 +46,11 @@ def test_batches_are_as_full_as_they_may_be(samples: list[int], seconds: int) ->
 @pytest.mark.parametrize(
     ("dtype", "frames", "expected"),
     [
-        # 2 utterances of 2 poolings x 3 layers (one twice as long), 400 of the index; 9 frames of 2 codes
-        ("float32", False, 2 * (3 * (8 + 16) * 4 + 400) + 9 * 2 * 4),
-        ("float16", False, 2 * (3 * (8 + 16) * 2 + 400) + 9 * 2 * 4),
-        ("float32", True, 2 * (3 * (8 + 16) * 4 + 400) + 9 * (2 * 4 + 8 * 4)),
-        ("float16", True, 2 * (3 * (8 + 16) * 2 + 400) + 9 * (2 * 4 + 8 * 2)),
+        # 2 utterances of 2 poolings x 3 layers (one twice as long), a line of the index each; 9 frames of 2 codes
+        ("float32", False, 2 * (3 * (8 + 16) * 4 + layout.ROW_BYTES) + 9 * 2 * 4),
+        ("float16", False, 2 * (3 * (8 + 16) * 2 + layout.ROW_BYTES) + 9 * 2 * 4),
+        ("float32", True, 2 * (3 * (8 + 16) * 4 + layout.ROW_BYTES) + 9 * (2 * 4 + 8 * 4)),
+        ("float16", True, 2 * (3 * (8 + 16) * 2 + layout.ROW_BYTES) + 9 * (2 * 4 + 8 * 2)),
     ],
 )
 def test_disk_is_that_of_vectors_codes_frames_and_index(dtype: str, frames: bool, expected: int) -> None:
