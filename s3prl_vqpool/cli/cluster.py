@@ -24,7 +24,9 @@ HELP = (
 EXAMPLE = (
     "vqpool cluster --store feats_sid --pooling VQ-LP --method kmeans --clusters 60 --reference labels "
     "--output clusters/utt2spk\n"
-    "  vqpool cluster --vectors vectors.npz --method hdbscan --pca 64 --utt2spk data/utt2spk --output clusters/utt2spk"
+    "  vqpool cluster --vectors vectors.npz --method hdbscan --pca 64 --utt2spk data/utt2spk "
+    "--output clusters/utt2spk\n"
+    "  vqpool cluster --vectors vectors.scp --method kmeans --clusters 60 --output clusters/utt2spk"
 )
 #: HDBSCAN is announced from so many seconds on.
 _LONG = 20.0
@@ -38,7 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--vectors",
         type=Path,
         metavar="FILE",
-        help=".npz with arrays ids and vectors, .npy with the ids in NAME.ids.txt, or .parquet with columns id, vector",
+        help=".npz with arrays ids and vectors, .npy with the ids in NAME.ids.txt, .parquet with columns id, vector, "
+        "or Kaldi's .ark or .scp with vectors of floats",
     )
     parser.add_argument(
         "--pooling",

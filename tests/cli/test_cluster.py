@@ -40,12 +40,12 @@ def utt2spk(folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".npy", ".parquet"])
+@pytest.mark.parametrize("suffix", [".npz", ".npy", ".parquet", ".ark", ".scp"])
 @pytest.mark.parametrize("method", ["kmeans --clusters 3", "agglomerative --clusters 3", "hdbscan"])
 def test_speakers_are_found_from_every_kind_of_file(
     suffix: str, method: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    path = write(tmp_path / f"v{suffix}")
+    path = write(tmp_path / f"v{suffix.replace('scp', 'ark')}").with_suffix(suffix)
     assert main(argv(path, "--utt2spk", str(utt2spk(tmp_path)), "--prefix", "--method", *method.split())) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[:2] == ["30 utterances: 3 clusters", "3 classes in the reference"]
@@ -197,6 +197,15 @@ BAD: dict[str, tuple[Make, str]] = {
     ),
     "cut": (lambda d: cut(write(d / "v.npz")), "v.npz: damaged"),
     "cut npy": (lambda d: cut(write(d / "v.npy")), "v.npy: damaged"),
+    "cut ark": (lambda d: cut(write(d / "v.ark")), "v.ark: is cut, or damaged: the vector of 's"),
+    "ids twice in an ark": (
+        lambda d: write(d / "v.ark", [*IDS[:-1], IDS[0]]),
+        "v.ark: the key 's0-u00' comes twice",
+    ),
+    "nan in an ark": (
+        lambda d: write(d / "v.ark", IDS, swapped("s1-u04", np.nan)),
+        "v.ark: the vector of s1-u04 is not finite",
+    ),
     "cut parquet": (lambda d: cut(write(d / "v.parquet")), "v.parquet: damaged"),
 }
 

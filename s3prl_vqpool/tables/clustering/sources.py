@@ -16,13 +16,16 @@ from ...corpora.table import kaldi
 from ...errors import InputError
 from ...files import disguised
 from ...pooling.registry import given_options
-from ...store import Store
+from ...store import Store, ark
 from .. import nearest, stores, table1
 from ..predictions import SEPARATOR
 
 SPLITS = ("train", "dev", "test", "all")
 REFERENCES = ("labels", "speakers")
-_FORMATS = ".npz (arrays ids and vectors), .npy (ids in NAME.ids.txt) or .parquet (columns id and vector)"
+_FORMATS = (
+    ".npz (arrays ids and vectors), .npy (ids in NAME.ids.txt), .parquet (columns id and vector), or Kaldi's .ark or "
+    ".scp (vectors of floats)"
+)
 #: Deflate makes nothing larger than this many times its bytes.
 _MOST_DEFLATED = 1032
 
@@ -79,12 +82,13 @@ def of_file(path: Path) -> Vectors:
 
     Args:
         path: .npz with arrays ``ids`` and ``vectors``; .npy with one id a line in NAME.ids.txt; .parquet with columns
-            ``id`` and ``vector`` (lists of numbers). Nothing is unpickled.
+            ``id`` and ``vector`` (lists of numbers); Kaldi's .ark or .scp (`store.ark.read`). Nothing is unpickled,
+            and no pipe is run.
 
     Raises:
         InputError: no such file, damaged, another format, or ids and vectors that do not fit.
     """
-    readers = {".npz": _npz, ".npy": _npy, ".parquet": _parquet}
+    readers = {".npz": _npz, ".npy": _npy, ".parquet": _parquet, ".ark": ark.read, ".scp": ark.read}
     if path.suffix not in readers or not path.is_file():
         problem = "not a file of vectors" if path.exists() else "no such file"
         raise InputError(f"{path}: {problem}. Expected {_FORMATS}.")
