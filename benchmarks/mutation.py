@@ -99,7 +99,7 @@ def changes(node: Any, chosen: bool) -> Iterator[tuple[str, Any, Callable[[Any],
         yield f"{node.value!r} - 1", node, lambda it: setattr(it, "value", it.value - 1)
     elif isinstance(node, (ast.If, ast.IfExp, ast.While)):
         yield "condition negated", node, lambda it: setattr(it, "test", ast.UnaryOp(ast.Not(), it.test))
-    elif isinstance(node, ast.Return) and node.value is not None:
+    elif isinstance(node, ast.Return) and node.value is not None and ast.unparse(node.value) != "None":
         yield "returns None", node, lambda it: setattr(it, "value", ast.Constant(None))
     for field in ("body", "orelse"):
         body = getattr(node, field, None)

@@ -78,6 +78,11 @@ def read(path: str | Path, gain_db: float = 0.0, start: int = 0, frames: int | N
     return samples
 
 
+def hours(samples: int) -> float:
+    """Duration of so many samples at 16 kHz, in hours."""
+    return samples / SAMPLE_RATE / 3600
+
+
 def length(path: str | Path) -> int:
     """Samples that `read` gives of a file: from its header, or by decoding it where the header cannot be trusted.
 

@@ -158,9 +158,7 @@ def _from_upstream(
     listing, shards = _listing(store), {number: store.shards[number] for number in missing}
     device = _device(store)
     if rank == 0:
-        hours = (
-            sum(listing.samples[row] for rows in shards.values() for row in rows) / audio.SAMPLE_RATE / 3600
-        )
+        hours = audio.hours(sum(listing.samples[row] for rows in shards.values() for row in rows))
         print(
             f"{store.folder} has no frames of every layer: running {store.manifest['upstream']} again over "
             f"{hours:,.2f} h of speech",

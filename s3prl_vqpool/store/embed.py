@@ -18,7 +18,7 @@ from torch import Tensor
 from .. import files
 from ..corpora import audio
 from ..corpora.table.clips import Clip, lengths
-from ..errors import InputError
+from ..errors import InputError, shortened
 from . import fresh, layout, prefixes
 from .embedder import Embedder
 from .group import Group
@@ -129,7 +129,7 @@ def share(work: Work, group: Group) -> None:
 
 def _share(work: Work, group: Group, threads: int) -> None:
     """Compute the parts that this process takes and that are not there."""
-    hours = [sum(work.samples[row] for row in rows) / audio.SAMPLE_RATE / 3600 for _, rows in work.parts]
+    hours = [audio.hours(sum(work.samples[row] for row in rows)) for _, rows in work.parts]
     counted = 0
     with (
         Progress("embedding", sum(hours), "h of speech", group.rank == 0) as progress,
@@ -173,7 +173,7 @@ def _opened(path: Path, count: int) -> Iterator[Any]:
                 raise InputError(f"{path}: damaged. {way_out}")
             yield vectors
     except (SafetensorError, FileNotFoundError) as error:
-        raise InputError(f"{path}: damaged ({' '.join(str(error).split())[:150]}). {way_out}") from error
+        raise InputError(f"{path}: damaged ({shortened(error)}). {way_out}") from error
 
 
 def _begin(work: Work) -> int:

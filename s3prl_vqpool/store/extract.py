@@ -115,7 +115,7 @@ def _say(listing: Listing, wanted: dict[str, Any], lengths: list[int], there: li
     size = layout.in_words(layout.disk_bytes(wanted, lengths))
     continued = f", {sum(there)} there already" if any(there) else ""
     print(
-        f"{len(listing.utterances):,} utterances, {wanted['samples'] / audio.SAMPLE_RATE / 3600:,.2f} h of speech; "
+        f"{len(listing.utterances):,} utterances, {audio.hours(wanted['samples']):,.2f} h of speech; "
         f"shards: {len(there)}{continued}; about {size} on disk"
     )
 

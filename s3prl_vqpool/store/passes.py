@@ -73,7 +73,7 @@ def _progress(listing: Listing, shards: Mapping[int, Sequence[int]], show: bool)
     samples = sum(listing.samples[row] for rows in shards.values() for row in rows)
     return Progress(
         "extracting",
-        samples / audio.SAMPLE_RATE / 3600,
+        audio.hours(samples),
         "h of speech",
         show,
         bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.2f}/{total:.2f} h of speech [{elapsed}<{remaining}{postfix}]",
@@ -81,7 +81,7 @@ def _progress(listing: Listing, shards: Mapping[int, Sequence[int]], show: bool)
 
 
 def _advance(progress: Progress, samples: int) -> None:
-    progress.advance(samples / audio.SAMPLE_RATE / 3600, f"{progress.rate:,.0f} h of speech per hour")
+    progress.advance(audio.hours(samples), f"{progress.rate:,.0f} h of speech per hour")
 
 
 def _read(listing: Listing, batches: list[list[int]]) -> Iterator[_Read]:

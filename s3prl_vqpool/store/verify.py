@@ -26,7 +26,7 @@ def info(store: Store) -> Iterator[str]:
     """Lines that say what a store holds."""
     manifest = store.manifest
     size = sum(path.stat().st_size for path in store.folder.iterdir())
-    hours = manifest["samples"] / audio.SAMPLE_RATE / 3600
+    hours = audio.hours(manifest["samples"])
     yield f"{len(store.utterances):,} utterances of {manifest['downstream']}, {hours:,.2f} h of speech"
     yield f"{layout.in_words(size)} in {manifest['shards']} shards"
     for key, value in manifest.items():

@@ -182,3 +182,9 @@ def test_resampling_equals_sox(
 def test_clipping_equals_sox(sox: Callable[[Path], np.ndarray], tmp_path: Path) -> None:
     path = wav(tmp_path / "loud.wav", np.random.default_rng(4).normal(0, 1, 16000), subtype="FLOAT")
     np.testing.assert_allclose(audio.read(path, -3.0), sox(path), rtol=0, atol=6e-8)
+
+
+def test_hours_of_samples() -> None:
+    assert audio.hours(0) == 0
+    assert audio.hours(3600 * 16000) == 1
+    assert audio.hours(90 * 16000) == 0.025

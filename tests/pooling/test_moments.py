@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pooling_cases import DIM, WEIGHTS, module, random_batch, training_counts
 from torch.testing import assert_close
 
-from s3prl_vqpool.pooling import build, mean_and_deviation, method, points, weights
+from s3prl_vqpool.pooling import build, mean_and_deviation, method, moments, points, weights
 
 LENGTHS = [17, 1, 2, 9, 17]
 
@@ -119,3 +119,19 @@ def test_points_are_the_product() -> None:
     """Weights x (mean, mean and deviation) x (nothing, three maps)."""
     assert len(set(points())) == len(points()) == len(WEIGHTS) * 2 * 4
     assert {"VQ-LP", "AP+std", "VQ-BP|whitening", "mean+std|softdecay"} <= set(points())
+
+
+@pytest.mark.parametrize(
+    ("shape", "utterances"),
+    [((9, 1024, 64), 4), ((9, 1024, 256), 1), ((9, 1024, 257), 1), ((9, 4096, 256), 1), ((9, 1024, 85), 3)],
+)
+def test_a_thread_works_on_a_mebibyte_at_once(
+    shape: tuple[int, ...], utterances: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = torch.empty(1).expand(shape)
+    for threads in (1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        assert moments._utterances(frames) == max(1, threads * 2**18 // (shape[1] * shape[2]))
+        if threads == 1:
+            assert moments._utterances(frames) == utterances
+        assert moments._utterances(frames.to("meta")) == shape[0]

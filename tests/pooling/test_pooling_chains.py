@@ -160,3 +160,14 @@ def test_weights_memory_does_not_follow_the_codebooks():
         w = weights(name, codes, lengths)
         expected = (torch.arange(500) < lengths[:, None]) / lengths[:, None]
         torch.testing.assert_close(w, expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(("turns", "bisections"), [(9, 0), (10, 1)])
+def test_eight_turns_of_codebooks_are_looked_up_and_more_are_bisected(turns: int, bisections: int) -> None:
+    """One run in which the codebooks take turns at every frame: the first two turns are looked up before."""
+    codes = torch.zeros(1, turns + 1, 2, dtype=torch.int64)
+    for t in range(1, turns + 1):
+        codes[0, t, t % 2] = t
+    with patch.object(runs, "_bisected", wraps=runs._bisected) as bisected:
+        assert not runs.first_frame_runs(Batch.checked(codes, torch.tensor([turns + 1]))).any()
+    assert bisected.call_count == bisections

@@ -123,7 +123,7 @@ CASES = {
         "Expected Whitening statistics of dimension 6, but got 5.",
     ),
     "fit to a vector that is not finite": (
-        lambda: fit("Whitening", changed(torch.zeros(4, 6), 2, torch.nan)),
+        lambda: fit("Whitening", changed(changed(torch.zeros(4, 6), 2, torch.nan), (3, 5), torch.inf)),
         "Expected finite vectors, but the one at index 2 is not.",
     ),
     "fit to one vector without its dimension": (

@@ -154,3 +154,81 @@ def test_rows_that_no_store_has_are_refused(changes: dict[str, Any], tmp_path: P
     manifest = written(tmp_path, [(0, row(0)), (1, row(1, label=(1,)))], 2)
     with pytest.raises(reader.InputError, match="its shards do not belong together"):
         index.read(tmp_path, manifest)
+
+
+def test_a_thousand_rows_are_made_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    texts = index.Rows._texts
+    monkeypatch.setattr(index.Rows, "_texts", lambda *given: asked.append(given[2:]) or texts(*given))
+    read = index.read(tmp_path, written(tmp_path, [(number, row(number)) for number in range(2049)], 1))
+    assert len(list(read)) == 2049
+    assert asked == [(0, 1024)] * 2 + [(1024, 2048)] * 2 + [(2048, 2049)] * 2
+    asked.clear()
+    assert len(list(read.keys())) == 2049
+    assert asked == [(0, 1024), (1024, 2048), (2048, 2049)]
+    assert [each.id for each in read[5:8]] == ["id5", "id6", "id7"]
+    assert [read[-1].id, read[2048].id, read[0].id] == ["id2048", "id2048", "id0"]
+    with pytest.raises(IndexError):
+        read[2049]
+
+
+def columns(tmp_path: Path) -> dict[str, torch.Tensor]:
+    """Those of five sound rows in two shards."""
+    manifest = written(tmp_path, [(number, row(number)) for number in range(5)], 2)
+    return index.gathered(tmp_path, manifest)
+
+
+def replaced(tensor: torch.Tensor, place: int | tuple[int, int], value: int) -> torch.Tensor:
+    changed = tensor.clone()
+    changed[place] = value
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "value", "sound"),
+    [
+        *((name, 2, -1, True) for name in ("start", "frames", "bytes", "modified")),
+        *((name, 2, -2, name == "modified") for name in ("start", "frames", "bytes", "modified")),
+        *((name, 2, 0, sound) for name, sound in (("start", True), ("frames", False), ("bytes", True))),
+        *((name, 2, 1, True) for name in ("start", "frames", "samples", "length")),
+        *((name, 2, 0, False) for name in ("samples", "length")),
+        *((name, 0, value, False) for name in ("shard", "place") for value in (-1, 1, 2)),
+        ("label", (2, 0), 0, True),
+        ("label", (2, 0), -1, False),
+        ("sha256", (2, 0), 255, True),
+        *((name, 0, 0, False) for name in ("id", "path")),
+        *((f"{name}_end", 0, value, False) for name in ("id", "path") for value in (-1, 10**6)),
+        *((f"{name}_end", 4, value, False) for name in ("id", "path") for value in (0, 10**6)),
+    ],
+)
+def test_columns_hold_what_they_may(
+    name: str, place: int | tuple[int, int], value: int, sound: bool, tmp_path: Path
+) -> None:
+    good = columns(tmp_path)
+    assert index._sound(index.Rows(good), 2)
+    assert not index._sound(index.Rows(good), 1)
+    assert not index._sound(index.Rows(good), 3)
+    assert index._sound(index.Rows({**good, name: replaced(good[name], place, value)}), 2) == sound
+
+
+def test_columns_are_of_their_dtypes_and_shapes(tmp_path: Path) -> None:
+    good = columns(tmp_path)
+    assert index._shaped(good, 5)
+    assert not index._shaped(good, 4)
+    assert index._shaped({**good, "label": good["label"].repeat(1, 3)}, 5)
+    assert index._shaped({**good, "id": good["id"][:0], "path": good["path"][:0]}, 5)
+    for name, column in good.items():
+        assert not index._shaped({key: each for key, each in good.items() if key != name}, 5), name
+        assert not index._shaped({**good, name: column.float()}, 5), name
+        assert not index._shaped({**good, name: column[None]}, 5), name
+        if name not in ("id", "path"):
+            assert not index._shaped({**good, name: column[:4]}, 5), name
+    assert not index._shaped({**good, "sha256": good["sha256"][:, :31]}, 5)
+
+
+def test_rows_are_equal_where_all_columns_are(tmp_path: Path) -> None:
+    good = columns(tmp_path)
+    assert index.Rows(good) == index.Rows(dict(good))
+    assert index.Rows(good) != index.Rows({**good, "length": replaced(good["length"], 4, 99)})
+    assert index.Rows(good) != index.Rows({name: each for name, each in good.items() if name != "bytes"})
+    assert index.Rows(good) != list(index.Rows(good))

@@ -199,3 +199,24 @@ def test_mistakes_are_one_line_and_leave_nothing(
     assert len(error.splitlines()) == 1
     assert error.startswith(f"error: {problem}")
     assert sorted(speech.rglob("*")) == before
+
+
+def test_beginnings_are_pooled_sixteen_million_numbers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def weights(
+        name: str, options: dict, indices: torch.Tensor, lengths: torch.Tensor, *_: object
+    ) -> torch.Tensor:
+        asked.append(lengths.tolist())
+        return torch.zeros(indices.shape[:2])
+
+    monkeypatch.setattr(prefixes, "weights_of", weights)
+    monkeypatch.setattr(prefixes, "moments", lambda _, frames, weights: torch.zeros(len(frames), 3))
+    codes = torch.zeros(8, 1, dtype=torch.int64)
+    for size, calls in ((2**18, [8]), (2**18 + 1, [7, 1]), (2**20, [2, 2, 2, 2]), (2**22, [1] * 8)):
+        asked.clear()
+        layer = torch.empty(1).expand(8, size)
+        assert prefixes.pooled("AP", {}, [layer], codes, 1, 999, 320).shape == (8, 1, 3)
+        assert [len(each) for each in asked] == calls
+        assert [length for each in asked for length in each] == list(range(1, 9))
+    assert [prefixes.ends(frames, 3) for frames in (1, 3, 4, 7)] == [[1], [3], [3, 4], [3, 6, 7]]

@@ -234,6 +234,9 @@ def test_info_says_what_is_there(stores: Stores, capsys: Any) -> None:
     assert cli.main(["store", "info", str(stores("mfcc").folder)]) == 0
     out = capsys.readouterr().out
     assert "12 utterances of vqpool_ic, 0.00 h of speech" in out
+    folder = stores("mfcc").folder
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    assert f"\n{layout.in_words(size)} in {len(list(folder.glob('shard-*.jsonl')))} shards\n" in out
     assert "codebook_sizes    64, 64" in out
 
 

@@ -137,6 +137,14 @@ def test_silence_is_stored_as_windows(synthetic: Any, tmp_path: Path, build: Any
         assert (store.utterances[row].path, store.utterances[row].start) == (utterance.path, 0)
         wav = torch.from_numpy(audio.read(utterance.path, corpus.gain_db, 0, 16000))
         assert torch.equal(store.codes(row), hub.mfcc_vq().eval()([wav])["codes"][0])
+    for path in {
+        utterance.path for utterance in drawn
+    }:  # whole seconds, one after the other, named by their number
+        windows = [row for row in store.utterances if row.path == path]
+        whole = audio.length(path) // 16000
+        assert whole > 2
+        assert [row.start for row in windows] == [16000 * k for k in range(whole)]
+        assert {row.samples for row in windows} == {row.frames for row in windows} == {16000}
     seconds = [u for u in corpus.splits["dev"] if u.frames is not None]
     assert len(set(store.rows(seconds))) == len(seconds)
     assert set(store.rows(drawn)) <= set(store.rows(seconds))
