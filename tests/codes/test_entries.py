@@ -174,7 +174,7 @@ def test_s3prls_library_interface_refuses_too() -> None:
 @pytest.mark.parametrize(
     "argv",
     [
-        ["codes", "x.wav", "-u", "wav2vec2_vq_tiny", "-k", "my.pt"],
+        ["codes", "SPEECH", "-u", "wav2vec2_vq_tiny", "-k", "my.pt"],
         ["extract", "-u", "wav2vec2_vq_tiny", "-k", "my.pt", "-d", "vqpool_ic", "--store", "store"],
         [
             "kmeans",
