@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,31 @@ def test_imports_go_down(room: str) -> None:
         if FLOOR[other] <= FLOOR[room]
     ]
     assert not upward
+
+
+def imported_modules(path: Path, modules: Mapping[str, Path]) -> Iterator[str]:
+    """The modules of the package that a file imports when it runs, also inside functions."""
+    name, tree = module_name(path), ast.parse(path.read_text())
+    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+    for_types = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in ast.walk(block)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and id(node) not in for_types:
+            base = package[: len(package) - node.level + 1] if node.level else []
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            below = (f"{source}.{alias.name}" for alias in node.names)
+            yield from ({each if each in modules else source for each in below} & modules.keys()) - {name}
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    modules = {module_name(path): path for path in PACKAGE.rglob("*.py")}
+    order = TopologicalSorter({name: imported_modules(path, modules) for name, path in modules.items()})
+    order.prepare()  # raises CycleError, which names the circle

@@ -41,8 +41,11 @@ def run(args: argparse.Namespace) -> int:
     out = args.output.resolve()
     with alone(out):
         datarc = synthetic.synthesise(out / "corpora", ("ks",))["ks"]
-        accuracies = {name: _train_and_evaluate(name, args.upstream, out / name, datarc) for name in POOLINGS}
-        page = _write_page(out, args.upstream, datarc)
+        accuracies = {
+            name: _train_and_evaluate(name, args.upstream, out / name, datarc, args.own_code)
+            for name in POOLINGS
+        }
+        page = _write_page(out, args.upstream, datarc, args.own_code)
     print(f"\nkeyword spotting, 12 classes, synthesised speech, -u {args.upstream}, test accuracy:")
     for name, accuracy in accuracies.items():
         print(f"  {name:8}{100 * accuracy:6.2f} %")
@@ -50,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _write_page(out: Path, upstream: str, datarc: dict[str, str]) -> str:
+def _write_page(out: Path, upstream: str, datarc: dict[str, str], own_code: list[str]) -> str:
     """Extract the corpus, write the page, and say where it is; or why there is none."""
     from ..report import page
 
@@ -70,12 +73,15 @@ def _write_page(out: Path, upstream: str, datarc: dict[str, str]) -> str:
         override,
         "--store",
         str(out / "store"),
+        *own_code,
     )
     page.write([out], out / "report.html")
     return f"{out / 'report.html'}: open it in a browser"
 
 
-def _train_and_evaluate(pooling: str, upstream: str, expdir: Path, datarc: dict[str, str]) -> float:
+def _train_and_evaluate(
+    pooling: str, upstream: str, expdir: Path, datarc: dict[str, str], own_code: list[str]
+) -> float:
     """Test accuracy of a head trained with ``pooling``; what an earlier run has finished is not done again."""
     settings = {
         **{f"config.downstream_expert.datarc.{key}": value for key, value in datarc.items()},
@@ -97,8 +103,9 @@ def _train_and_evaluate(pooling: str, upstream: str, expdir: Path, datarc: dict[
         "-o",
         override,
         "-a",
+        *own_code,
     )
-    output = _runner("-m", "evaluate", "-e", str(expdir / "dev-best.ckpt"))
+    output = _runner("-m", "evaluate", "-e", str(expdir / "dev-best.ckpt"), *own_code)
     found = _ACCURACY.search(output)
     if found is None:
         raise RuntimeError(f"run_downstream.py -m evaluate printed no test accuracy:\n{output}")

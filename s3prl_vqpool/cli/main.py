@@ -36,22 +36,8 @@ VERBS = {
     "reproduce": "make the paper's tables from the corpora that are named, by one command",
     "submit": "check test predictions and zip them for the SUPERB leaderboard",
 }
-#: Verbs that take upstreams and downstreams of the user's own, by these options, anywhere behind the verb.
-WITH_OWN_CODE = (
-    *(
-        "list",
-        "extract",
-        "store",
-        "train",
-        "kmeans",
-        "kmeans import",
-        "codes",
-        "embed",
-        "benchmark",
-        "cluster",
-        "report",
-    ),
-)
+#: Verbs that need no upstream or downstream. All others take the user's own, by `OWN_CODE`, anywhere behind the verb.
+WITHOUT_OWN_CODE = ("synthesise", "convert", "submit")
 OWN_CODE = ("--upstream-dir", "--downstream-dir")
 OWN_CODE_HELP = (
     "--upstream-dir FOLDER and --downstream-dir FOLDER, behind the verb, name upstreams and downstreams of your own "
@@ -76,12 +62,19 @@ def run_verb(argv: list[str]) -> int:
     refuse_renamed(argv)
     if " ".join(argv[:2]) in VERBS:
         argv = [" ".join(argv[:2]), *argv[2:]]
-    if argv and argv[0] in WITH_OWN_CODE and any(word.startswith(OWN_CODE) for word in argv):
+    taken: list[str] = []
+    if argv and takes_own_code(argv[0]) and any(word.startswith(OWN_CODE) for word in argv):
         from ..runner import own
 
-        argv = own.use(argv)
+        argv, taken = own.use(argv)
     args = _parser(argv).parse_args(argv)
+    args.own_code = taken
     return args.run(args)
+
+
+def takes_own_code(verb: str) -> bool:
+    """Whether a verb takes upstreams and downstreams of the user's own."""
+    return verb in VERBS and verb not in WITHOUT_OWN_CODE
 
 
 def _parser(argv: list[str]) -> argparse.ArgumentParser:
@@ -102,7 +95,7 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
         if name in argv[:1]:
             module = module_of(name)
             verb.description, verb.epilog = textwrap.fill(module.HELP, 100), f"example:\n  {module.EXAMPLE}"
-            if name in WITH_OWN_CODE:
+            if takes_own_code(name):
                 verb.description += "\n\n" + textwrap.fill(OWN_CODE_HELP, 100)
             module.add_arguments(verb)
             verb.set_defaults(run=module.run)

@@ -63,6 +63,6 @@ def run(args: argparse.Namespace) -> int:
     with alone(args.output):
         log = work.Log(args.output)
         stores = plan.make(entries, corpora, settings, device, log)
-        work.work(outline.steps(stores, settings), args.output, run_verb, log)
+        work.work(outline.steps(stores, settings), args.output, run_verb, log, args.own_code)
     print(f"tables of all upstreams: {args.output / 'tables'}; the page: {args.output / outline.PAGE}")
     return 0

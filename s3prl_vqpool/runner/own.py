@@ -1,4 +1,4 @@
-"""Users' own upstreams and tasks: folders that a command names, and entry points of installed packages.
+"""Users' own upstreams and tasks, in folders that a command names. (Entry points of installed packages: `plugin`.)
 
 Only what is named runs: the working directory is never looked at by itself.
 """
@@ -7,17 +7,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import warnings
 from collections.abc import Sequence
-from importlib.metadata import entry_points
 from pathlib import Path
-from types import ModuleType
 
-from ..errors import InputError, one_line
+from ..errors import InputError
 from . import plugin
-
-#: Of installed packages. The value of an entry point is a module whose name ends in ``hubconf``.
-GROUP = "s3prl_vqpool.upstreams"
 
 
 def options() -> argparse.ArgumentParser:
@@ -40,8 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def use(argv: Sequence[str]) -> list[str]:
-    """Take the two options out of a command line, and make what they name known; the rest of the command line.
+def use(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Take the two options out of a command line, and make what they name known.
+
+    Returns:
+        The rest of the command line, and the words that were taken out, for commands that this one starts.
 
     Raises:
         InputError: no such folder, nothing in it, a name that is taken, or code that fails.
@@ -55,13 +52,19 @@ def use(argv: Sequence[str]) -> list[str]:
         _check(folder, "downstream", "expert.py")
         plugin.register()
         downstreams(folder)
-    return rest
+    taken = [
+        word
+        for kind in ("upstream", "downstream")
+        for folder in getattr(given, f"{kind}_dir", ())
+        for word in (f"--{kind}-dir", str(folder))
+    ]
+    return rest, taken
 
 
 def upstreams(folder: Path) -> None:
     """Put the upstreams of a folder on `s3prl.hub`; those whose entry is a `hub_entry` have codes."""
     for hubconf in _added(folder, "upstream", "hubconf.py"):
-        module = _run(f"s3prl.upstream.{hubconf.parent.name}.hubconf", str(hubconf))
+        module = plugin.import_own(f"s3prl.upstream.{hubconf.parent.name}.hubconf", str(hubconf))
         plugin.add_entries(module, str(hubconf))
 
 
@@ -70,17 +73,7 @@ def downstreams(folder: Path) -> None:
     for expert in _added(folder, "downstream", "expert.py"):
         plugin.add_downstream(expert.parent)
         if expert.with_name("task.py").is_file():
-            _run(f"s3prl.downstream.{expert.parent.name}.task", str(expert.with_name("task.py")))
-
-
-def installed() -> None:
-    """Put the upstreams of other installed packages on `s3prl.hub`; one that fails is left out with a warning."""
-    for point in entry_points(group=GROUP):
-        origin = f"entry point {point.name} of {GROUP}"
-        try:
-            plugin.add_entries(_run(point.value, origin), origin)
-        except InputError as error:
-            warnings.warn(one_line(error), stacklevel=2)
+            plugin.import_own(f"s3prl.downstream.{expert.parent.name}.task", str(expert.with_name("task.py")))
 
 
 def _check(folder: Path, kind: str, file: str) -> None:
@@ -104,12 +97,3 @@ def _added(folder: Path, kind: str, file: str) -> list[Path]:
     package.__path__.append(path)
     importlib.invalidate_caches()
     return found
-
-
-def _run(module: str, origin: str) -> ModuleType:
-    """Import ``module``; whatever its code raises is an InputError that names ``origin``."""
-    try:
-        return importlib.import_module(module)
-    except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise InputError(f"{origin}: fails when it is imported ({reason}).") from error

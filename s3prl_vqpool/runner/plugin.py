@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..errors import InputError, unknown_name
+from ..errors import InputError, one_line, unknown_name
 
+#: Entry points of other installed packages. The value of one is a module whose name ends in ``hubconf``.
+GROUP = "s3prl_vqpool.upstreams"
 #: S3PRL's modules that this project adds to, in the order in which S3PRL imports them.
 PLACES = ("s3prl.upstream", "s3prl.downstream", "s3prl.hub")
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -52,9 +56,26 @@ def add_to(module: ModuleType) -> None:
         _upstreams.update(entries_below(folder("upstream_expert")))
     vars(module).update(_upstreams)
     if new:
-        from . import own
+        _add_installed()
 
-        own.installed()
+
+def _add_installed() -> None:
+    """Put the upstreams of other installed packages on `s3prl.hub`; one that fails is left out with a warning."""
+    for point in entry_points(group=GROUP):
+        origin = f"entry point {point.name} of {GROUP}"
+        try:
+            add_entries(import_own(point.value, origin), origin)
+        except InputError as error:
+            warnings.warn(one_line(error), stacklevel=2)
+
+
+def import_own(module: str, origin: str) -> ModuleType:
+    """Import a user's ``module``; whatever its code raises is an InputError that names ``origin``."""
+    try:
+        return importlib.import_module(module)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise InputError(f"{origin}: fails when it is imported ({reason}).") from error
 
 
 def entries_below(path: Path) -> dict[str, Callable]:

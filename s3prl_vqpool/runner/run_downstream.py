@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     plugin.register()
-    argv = own.use(argv)
+    argv, _ = own.use(argv)
     from s3prl import run_downstream
 
     from . import command_line

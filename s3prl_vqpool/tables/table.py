@@ -29,6 +29,7 @@ def about_published(number: int, columns: Sequence[str]) -> list[str]:
         "unless those are the full Speech Commands v2 (all words), VoxCeleb1, Fluent Speech Commands and IEMOCAP."
     ]
     without = [column for column in columns if column not in paper_columns()]
+    notes = notes if len(without) < len(columns) else []
     return [*notes, *([f"paper: has no figures of {', '.join(without)}."] if without else [])]
 
 
@@ -81,14 +82,14 @@ def repeated(
 def published(figures: Figures, poolings: Iterable[str], columns: Sequence[str]) -> list[Row]:
     """The paper's rows of these poolings, upstream after upstream; averages as they were printed.
 
-    A task that the paper does not have gets no figure.
+    A task that the paper does not have gets no figure. If it has none of them, there are no rows.
     """
     wanted = list(poolings)
     return [
         Row(f"paper: {upstream}", name, row.of(columns), row.average if are_the_papers(columns) else None)
         for upstream, rows in figures.items()
         for name, row in rows.items()
-        if name in wanted
+        if name in wanted and row.of(columns)
     ]
 
 

@@ -14,7 +14,7 @@ from s3prl_vqpool.cli import demo
 def trained(synthetic: dict[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
     """Training leaves a log, and takes no time; the corpus is the small one."""
 
-    def train(name: str, upstream: str, folder: Path, datarc: dict[str, str]) -> float:
+    def train(name: str, upstream: str, folder: Path, datarc: dict[str, str], own_code: list[str]) -> float:
         folder.mkdir(parents=True)
         (folder / "log.log").write_text("dev at step 50: 0.5\ntest at step 0: 0.375\n")
         return 0.375

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -33,7 +34,7 @@ HEAD = """
 import csv
 from pathlib import Path
 from s3prl_vqpool.corpora.base import Corpus, Utterance
-from s3prl_vqpool.corpora.tasks import Place, Task, register
+from s3prl_vqpool.corpora.tasks import Place, Protocol, Task, register
 
 
 def load(datarc, fold):
@@ -45,7 +46,9 @@ def load(datarc, fold):
     return Corpus("own", splits, (classes,))
 
 
-register(Task("own", "tones", "vqpool_own", f"{__name__}:load", (Place("table", "TABLE"),)))
+register(
+    Task("own", "tones", "vqpool_own", f"{__name__}:load", (Place("table", "TABLE"),), protocol=Protocol(8, 2))
+)
 """
 CONFIG = """
 runner: {total_steps: 4, gradient_clipping: 1, gradient_accumulate_steps: 1, log_step: 2, eval_step: 2, save_step: 2,
@@ -99,6 +102,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         soundfile.write(path, 0.3 * tone + rng.normal(0, 0.02, 8000), 16000)
         lines.append(f"{path},{pitch},{split}\n")
     write(root / "table.csv", "".join(lines))
+    write(root / "named.yaml", "own: {table: table.csv}\n")
     return root
 
 
@@ -120,6 +124,11 @@ COMMANDS = {
     "nearest": "vqpool benchmark nearest --store feats --output results --downstream-dir tasks",
     "list": "vqpool list upstreams --upstream-dir ups",
     "tasks": "vqpool list downstreams --downstream-dir tasks",
+    "doctor": f"vqpool doctor {BOTH} --own table.csv",
+    "corpora": "vqpool corpora export own --corpora named.yaml --downstream-dir tasks --output own.csv",
+    "plot": "vqpool plot utterance audio/0.wav -u fbank_mfcc_vq --upstream-dir ups --output one.svg",
+    "classify": f"vqpool classify -e result/downstream/own/dev-best.ckpt audio --output labels.csv {BOTH}",
+    "reproduce": f"vqpool reproduce -u fbank_mfcc_vq {BOTH} --corpora named.yaml --seeds 0 --output paper",
 }
 
 
@@ -179,6 +188,31 @@ def test_the_task_is_trained_evaluated_and_listed(
     assert "vqpool_own" in results["tasks"][1]
     assert re.search(r"^fbank_mfcc_vq ", results["list"][1], re.MULTILINE)
     assert not re.search(r"^mine ", results["list"][1], re.MULTILINE)  # it has no codes
+
+
+def test_doctor_export_and_classify_know_them(results: dict[str, tuple[int, str, str]], folder: Path) -> None:
+    found = results["doctor"][1].splitlines()
+    assert any(re.match(r"ok  upstreams with codes: .*\bfbank_mfcc_vq\b", line) for line in found)
+    assert any(re.match(r"ok  downstreams: .*\bvqpool_own\b", line) for line in found)
+    assert "ok  own: own: train 12, dev 6, test 6; classes 2" in found
+    rows = list(csv.DictReader((folder / "own.csv").open()))
+    given = list(csv.reader((folder / "table.csv").open()))
+    assert sorted((row["path"], row["label"], row["split"]) for row in rows) == sorted(map(tuple, given))
+    labels = {row["id"]: row["label"] for row in csv.DictReader((folder / "labels.csv").open())}
+    predicted = (folder / "result/downstream/own/test_predict.txt").read_text().splitlines()
+    assert {name: labels[name] for name in (line.split()[0] for line in predicted)} == dict(
+        line.split() for line in predicted
+    )
+
+
+def test_reproduce_hands_them_to_its_steps(results: dict[str, tuple[int, str, str]], folder: Path) -> None:
+    log = (folder / "paper/reproduce.log").read_text()
+    commands = [line.split(" $ ")[1] for line in log.splitlines() if " $ " in line]
+    assert len(commands) > 8
+    assert all(command.endswith(f" {BOTH}") for command in commands)
+    assert "left out" not in log.replace("not set, left out", "")
+    table = json.loads((folder / "paper/tables/nearest.json").read_text())
+    assert {row["source"] for row in table["rows"]} == {"fbank_mfcc_vq"}, "the paper has no such task"
 
 
 def test_entry_points_are_on_the_hub_and_a_broken_one_warns(folder: Path) -> None:

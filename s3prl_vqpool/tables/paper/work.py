@@ -36,13 +36,19 @@ class Log:
 
 
 def work(
-    steps: Sequence[Step], root: Path, run: Callable[[list[str]], int], log: Log, every: float = EVERY
+    steps: Sequence[Step],
+    root: Path,
+    run: Callable[[list[str]], int],
+    log: Log,
+    own_code: Sequence[str] = (),
+    every: float = EVERY,
 ) -> None:
     """Do the steps that are not done.
 
     Args:
         root: the folder of all outputs.
         run: does a command, given the words after `vqpool`.
+        own_code: words behind each command that name the user's own upstreams and downstreams.
         every: seconds between lines about progress.
     """
     begun, left_out = time.monotonic(), []
@@ -52,13 +58,14 @@ def work(
         if why is None:
             log(f"{where}: there already")
             continue
+        words = [*step.argv, *own_code]
         log(f"{where}: {why}")
-        log(f"$ vqpool {shlex.join(step.argv)}")
+        log(f"$ vqpool {shlex.join(words)}")
         step.begin()
         started = time.monotonic()
         try:
             with _minutely(where, log, every):
-                code = run(list(step.argv))
+                code = run(words)
         except InputError as error:
             if not step.optional:
                 raise
@@ -66,7 +73,7 @@ def work(
             left_out.append(step.name)
             continue
         if code:
-            raise RuntimeError(f"vqpool {shlex.join(step.argv)} ended with exit code {code}")
+            raise RuntimeError(f"vqpool {shlex.join(words)} ended with exit code {code}")
         step.end(root)
         log(f"{where}: done in {duration(time.monotonic() - started)}")
     if left_out:
