@@ -8,11 +8,14 @@ import shlex
 import sys
 import time
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 import yaml
 
 from s3prl_vqpool import cli
@@ -129,6 +132,37 @@ def test_nothing_is_made_twice_and_each_step_is_a_command(
     (command.output / "tables/mfcc_vq/nearest.json").unlink()
     assert cli.main(commands[1]) == 0  # the step alone, by the verb
     assert tree(command.output) == expected
+
+
+def test_a_table_of_ones_own_with_five_folds_goes_all_the_way(command: kills.Command, tmp_path: Path) -> None:
+    """ESC-50's layout: fold and class are in the names of its files."""
+    rows, rng = ["filename,fold,target,category,esc10,src_file,take"], np.random.default_rng(0)
+    (tmp_path / "ESC-50" / "audio").mkdir(parents=True)
+    for fold, (name, hertz), take in product(range(1, 6), (("dog", 300), ("rain", 2500)), "ABC"):
+        file = f"{fold}-{name}-{take}.wav"
+        tone = 0.3 * np.sin(2 * np.pi * hertz * np.arange(8000) / 16000)
+        soundfile.write(tmp_path / "ESC-50" / "audio" / file, tone + rng.normal(0, 0.02, 8000), 16000)
+        rows.append(f"{file},{fold},0,{name},True,0,{take}")
+    (tmp_path / "ESC-50" / "esc50.csv").write_text("\n".join(rows) + "\n")
+    named = {"table": "ESC-50/esc50.csv", "root": "ESC-50/audio"}
+    named["columns"] = {"path": "filename", "label": "category"}
+    (tmp_path / "corpora.yaml").write_text(yaml.safe_dump({"table": named}))
+    assert cli.main(list(command.argv)) == 0
+    log = (command.output / LOG).read_text()
+    assert "TABLE: 30 utterances, 0.00 h of speech" in log
+    assert "left out" not in log.replace("not set, left out", "")
+    tables = command.output / "tables"
+    for name in ("nearest", "supervised_paper"):
+        own = json.loads((tables / "mfcc_vq" / f"{name}.json").read_text())
+        assert [score["fold"] for score in own["scores"]["VQ-LP"]["TABLE"]] == list("12345")
+        joined = pd.read_csv(tables / f"{name}.csv")
+        assert list(joined.columns) == ["source", "pooling", "layer", "TABLE"]
+        assert set(joined["source"]) == {"mfcc_vq"}, "the paper has no figures of it"
+    truth = pd.read_csv(tables / "mfcc_vq" / "nearest.predictions.csv", dtype=str)
+    files = truth["utterance"].map(lambda path: Path(path).stem.split("-"))
+    assert [name[0] for name in files] == list(truth["fold"]), "each fold is test once"
+    assert [name[1] for name in files] == list(truth["label"])
+    assert "TABLE" in (command.output / "report.html").read_text()
 
 
 def test_too_little_disk_and_upstreams_without_weights_are_refused_before_anything_is_written(
