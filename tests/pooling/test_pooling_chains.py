@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 from unittest.mock import patch
 
 import pooling_loops
 import pytest
 import torch
+from hypothesis import given, settings
+from pooling_cases import padded, utterances
 
 from s3prl_vqpool.pooling import components, runs, weights
 from s3prl_vqpool.pooling.batch import Batch
@@ -171,3 +174,15 @@ def test_eight_turns_of_codebooks_are_looked_up_and_more_are_bisected(turns: int
     with patch.object(runs, "_bisected", wraps=runs._bisected) as bisected:
         assert not runs.first_frame_runs(Batch.checked(codes, torch.tensor([turns + 1]))).any()
     assert bisected.call_count == bisections
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+@settings(max_examples=200, deadline=None)
+@given(batch=utterances())
+def test_bisection_alone_finds_the_runs(steps: int, batch: Any) -> None:
+    """Also at the end of an utterance, where the next entry of a table begins."""
+    codes, _ = batch
+    with patch.object(runs, "STEPS", steps):
+        w = weights("VQ-Squash-OR@code", *padded(codes))
+    for row, q in zip(w.tolist(), codes):
+        assert row[: len(q)] == pytest.approx(pooling_loops.weights("VQ-Squash-OR@code", q), rel=1e-5)
