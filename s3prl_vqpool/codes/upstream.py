@@ -106,15 +106,15 @@ class WithCodes:
         Raises:
             InputError: too short, or more memory is needed than there is.
         """
-        lengths = self._long_enough([len(wav)])
+        (length,) = self._long_enough([len(wav)])
         if not wav.isfinite().all():
             raise InputError("The audio holds NaN or infinite samples.")
         parts = self.quantized_alone(wav)
         if parts is not None:
-            return torch.cat([part[0] for part in parts])[: lengths[0]]
+            return torch.cat([part.squeeze(0) for part in parts])[:length]
         result = self([wav])
         publish(None)
-        return result["codes"][0, : result["code_lengths"][0]]
+        return result["codes"].squeeze(0)[: int(result["code_lengths"])]
 
     def quantized_alone(self, wav: Tensor) -> Iterator[Tensor] | None:
         """Codes int64 [1, t, G] of consecutive pieces of a waveform; None where that takes the whole model."""

@@ -249,3 +249,14 @@ def test_pool_gradient_of_weights_does_not_see_padding():
     w = torch.tensor([[0.25, 0.75, 0.0]], requires_grad=True)
     pool(frames, w).sum().backward()
     assert w.grad.tolist() == [[1.0, 2.0, 0.0]]
+
+
+@pytest.mark.parametrize("padding", [7.0, torch.nan])
+def test_weights_of_0_have_no_gradient(padding: float) -> None:
+    frames = torch.tensor([[[1.0, 2.0], [3.0, 5.0], [padding, padding]]], requires_grad=True)
+    w = torch.tensor([[0.25, 0.75, 0.0]], requires_grad=True)
+    pooled = pool(frames, w)
+    torch.testing.assert_close(pooled, torch.tensor([[2.5, 4.25]]))
+    pooled.sum().backward()
+    assert w.grad.tolist() == [[3, 8, 0]]
+    assert frames.grad.tolist() == [[[0.25] * 2, [0.75] * 2, [0] * 2]]
