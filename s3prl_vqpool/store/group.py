@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
+from ..errors import InputError, shortened
 
 if TYPE_CHECKING:
     from torch.distributed import Store
@@ -99,7 +99,5 @@ def _connected() -> Iterator[None]:
     try:
         yield
     except (DistError, ValueError) as error:
-        reason = " ".join(str(error).split())[:150]
-        raise InputError(
-            f"torchrun's processes cannot reach each other ({reason}): the same command continues."
-        ) from error
+        problem = f"torchrun's processes cannot reach each other ({shortened(error)})"
+        raise InputError(f"{problem}: the same command continues.") from error
