@@ -156,7 +156,7 @@ def test_a_table_of_ones_own_with_five_folds_goes_all_the_way(command: kills.Com
         own = json.loads((tables / "mfcc_vq" / f"{name}.json").read_text())
         assert [score["fold"] for score in own["scores"]["VQ-LP"]["TABLE"]] == list("12345")
         joined = pd.read_csv(tables / f"{name}.csv")
-        assert list(joined.columns) == ["source", "pooling", "layer", "TABLE"]
+        assert list(joined.columns[:4]) == ["source", "pooling", "layer", "TABLE"]
         assert set(joined["source"]) == {"mfcc_vq"}, "the paper has no figures of it"
     truth = pd.read_csv(tables / "mfcc_vq" / "nearest.predictions.csv", dtype=str)
     files = truth["utterance"].map(lambda path: Path(path).stem.split("-"))
