@@ -114,10 +114,9 @@ class _Archive:
     def __init__(self, path: Path, where: str = "") -> None:
         self.where = f"{where}{path}"
         if not path.is_file():
-            problem = (
-                "no such file; paths in an scp begin at the working directory" if where else "no such file"
-            )
-            raise InputError(f"{self.where}: {problem}.")
+            problem = "is no regular file" if path.exists() else "no such file"
+            hint = "; paths in an scp begin at the working directory" if where else ""
+            raise InputError(f"{self.where}: {problem}{hint}.")
         with open(path, "rb") as file:
             if not path.stat().st_size:
                 raise InputError(f"{self.where}: is empty.")

@@ -40,7 +40,7 @@ class PrefixEncoder(Encoder):
     ) -> Sequence[Tensor]:
         vectors = []
         for k, length in enumerate(lengths.tolist()):
-            layers = [layer[k, :length] for layer in states]
+            layers = [layer[k] for layer in states]
             one = pooled(name, options, layers, indices[k, :length], self.every, samples[k], rate)
             vectors.append(one.to(self.dtype).cpu())
         return vectors
@@ -73,7 +73,7 @@ def pooled(
     Args:
         name: of a pooling without a map.
         options: of its weights.
-        layers: frames [T, D] of each.
+        layers: frames [T, D] of each; there may be more, which are padding.
         codes: int64 [T, G].
         samples, rate: samples of the utterance, and samples in a frame.
     """

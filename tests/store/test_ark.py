@@ -7,6 +7,7 @@ import os
 import pickle
 import random
 import re
+import resource
 import struct
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -83,6 +84,19 @@ def test_an_scp_may_mix_archives_orders_names_and_kinds() -> None:
     ids, vectors = ark.read(Path("all.scp"))
     assert ids == [IDS[11], "x", "y", *IDS[10::-1]]
     np.testing.assert_array_equal(vectors, VECTORS[[11, 3, 3, *range(10, -1, -1)]])
+
+
+def test_an_scp_of_many_files_keeps_none_of_them_open() -> None:
+    for number in range(300):
+        kaldiio.save_mat(f"{number}.vec", VECTORS[number % 12])
+    Path("v.scp").write_text("".join(f"k{number} {number}.vec\n" for number in range(300)))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, before[1]))
+    try:
+        vectors = ark.read(Path("v.scp"))[1]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    np.testing.assert_array_equal(vectors, np.tile(VECTORS, (25, 1)))
 
 
 # ------------------------------------------------------------------------------------------------- damaged
@@ -197,6 +211,8 @@ def place(draw: random.Random) -> Case:
     written.write(Path("good.ark"), IDS, VECTORS)
     lines = Path("good.scp").read_text().splitlines()
     length = Path("good.ark").stat().st_size
+    if not Path("fifo").exists():
+        os.mkfifo("fifo")
     wrong = draw.choice(
         [
             "mkdir canary |",
@@ -216,6 +232,7 @@ def place(draw: random.Random) -> Case:
             ".",
             "/dev/zero",
             "/dev/stdin:0",
+            "fifo",
             "good.ark:17 good.ark:17",
             "a\x1b[31m.ark:3",
             "a\0b:3",
@@ -333,6 +350,8 @@ def test_the_command_ends_with_one_line(number: int, capsys: pytest.CaptureFixtu
             "a good.ark:17\nb nowhere.ark:3\n",
             "v.scp, line 2: nowhere.ark: no such file; paths in an scp",
         ),
+        ("v.scp", "a good.ark:9999\n", "good.ark: is cut: the vector of 'a' begins at byte 9,999, and"),
+        ("v.scp", "a /dev/zero\n", "v.scp, line 1: /dev/zero: is no regular file"),
         ("v.scp", "a good.ark:20[0:2]\n", "v.scp, line 1: has a range"),
         (
             "v.ark",

@@ -131,7 +131,27 @@ def test_beginnings_that_are_pooled_in_turns_are_the_same(monkeypatch: pytest.Mo
     assert at_once.shape == (12, 2, 4)
 
 
-def test_maps_and_counts_of_training_are_obeyed(speech: Path, upstream: list[str], tmp_path: Path) -> None:
+def test_a_map_of_training_is_obeyed(speech: Path, upstream: list[str], tmp_path: Path) -> None:
+    model = plugin.upstreams()[upstream[1]](ckpt=upstream[3])
+    dim = Embedder(upstream[1], ckpt=upstream[3], device="cpu")("speech/two.wav").size(1)
+    fitted = pooling.LinearMap("VQ-LP|standardise", torch.arange(dim) / 10, torch.arange(1, dim + 1) / 5)
+    identity = {**model.identity(), "selection": "hidden_states", "layer": None, "normalize": False}
+    fitted.save(tmp_path / "map.safetensors", identity)
+    mapped = "--pooling 'VQ-LP|standardise' --statistics map.safetensors"
+    for options, read in (
+        (
+            "--ivector-period 10 --output {}",
+            lambda name: kaldiio.load_scp(f"{name}/ivector_online.scp")["one"],
+        ),
+        ("--output {}.npz", lambda name: np.load(f"{name}.npz")["vectors"]),
+    ):
+        assert cli.main(argv(options.format("plain"), upstream)) == 0
+        assert cli.main(argv(f"{mapped} {options.format('mapped')}", upstream)) == 0
+        expected = fitted(torch.from_numpy(read("plain").copy()))
+        np.testing.assert_allclose(read("mapped"), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_counts_of_training_are_obeyed(speech: Path, upstream: list[str], tmp_path: Path) -> None:
     from s3prl_vqpool.runner import statistics
 
     model = plugin.upstreams()[upstream[1]](ckpt=upstream[3]).eval()
