@@ -43,8 +43,8 @@ def _jumped(hook: Tensor) -> Tensor:
 
 
 def _table(index: Tensor, width: int, values: Tensor, reduce: str) -> Tensor:
-    empty = values.shape[1] if reduce == "amin" else -1
-    table = values.new_full((values.shape[0], width), empty)
+    limits = torch.iinfo(values.dtype)
+    table = values.new_full((len(values), width), limits.max if reduce == "amin" else limits.min)
     return table.scatter_reduce_(1, index, values, reduce)
 
 
