@@ -143,7 +143,7 @@ class _Unpickler(Unpickler):
         """The array that lies behind the opcode that has just been read."""
         dtype, shape = state["dtype"], state["shape"]
         if state.get("numpy_array_alignment_bytes") is not None:
-            self.file.seek(self.file.read(1)[0], io.SEEK_CUR)
+            self.file.seek(ord(self.file.read(1)), io.SEEK_CUR)
         kind = dtype.numpy()
         count = _elements(shape) * kind.itemsize
         if count > self.size - self.file.tell():

@@ -129,7 +129,7 @@ class Unpickler(pickle._Unpickler):
                 opcode = self.read(1)
                 if opcode == pickle.STOP:
                     return self.stack.pop()
-                self.dispatch[opcode[0]](self)
+                self.dispatch[ord(opcode)](self)
         except InputError:
             raise
         except (ArithmeticError, AttributeError, EOFError, LookupError, TypeError, ValueError,

@@ -42,7 +42,8 @@ def geometry(upstream: Any) -> tuple[int, int]:
     @torch.no_grad()
     def frames(samples: int) -> int:
         noise = torch.randn(samples, generator=torch.Generator().manual_seed(0))
-        return upstream([noise.to(device)])["hidden_states"][0].size(1)
+        first, *_ = upstream([noise.to(device)])["hidden_states"]
+        return first.size(1)
 
     low, high = audio.SAMPLE_RATE, audio.SAMPLE_RATE + hop
     first = frames(low)
@@ -85,10 +86,12 @@ def sample_frames(
             states = upstream([torch.from_numpy(samples).to(_device(upstream))])["hidden_states"]
         if max(layers) >= len(states):
             raise InputError(f"-l {max(layers)}: this upstream has the layers 0 to {len(states) - 1}.")
-        drawn = generator.permutation(states[0].size(1))[:per_file]
+        first, *_ = states
+        drawn = generator.permutation(first.size(1))[:per_file]
         for layer, rows in zip(layers, kept):
-            rows.append(states[layer][0].float().cpu().numpy()[drawn])
-    order = generator.permutation(sum(map(len, kept[0])))[:count]
+            rows.append(states[layer].squeeze(0).float().cpu().numpy()[drawn])
+    first, *_ = kept
+    order = generator.permutation(sum(map(len, first)))[:count]
     return [np.concatenate(rows)[order] for rows in kept]
 
 
@@ -113,9 +116,10 @@ def fit(
     """
     from sklearn.cluster import MiniBatchKMeans
 
-    width = frames[0].shape[1]
-    if len(frames[0]) < entries:
-        raise InputError(f"-k {entries}: there are only {len(frames[0])} frames to fit on; give more audio.")
+    first, *_ = frames
+    count, width = first.shape
+    if count < entries:
+        raise InputError(f"-k {entries}: there are only {count} frames to fit on; give more audio.")
     if width % groups:
         raise InputError(f"--groups {groups}: {width} columns do not split into so many equal parts.")
     columns = [(start, start + width // groups) for start in range(0, width, width // groups)]

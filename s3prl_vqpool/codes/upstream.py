@@ -192,9 +192,9 @@ def check_finite(wavs: Sequence[Tensor], states: Sequence[Tensor], lengths: Sequ
 
     The first and the last are looked at: what is not finite in between is not finite in the last.
     """
-    real = torch.arange(states[0].size(1)) < torch.tensor(lengths)[:, None]  # [B, T]
-    real = real.to(states[0].device)
-    finite = (states[0].isfinite().all(dim=-1) & states[-1].isfinite().all(dim=-1)) | ~real
+    finite = states[0].isfinite().all(dim=-1) & states[-1].isfinite().all(dim=-1)  # [B, T]
+    real = torch.arange(finite.size(1)) < torch.tensor(lengths)[:, None]
+    finite |= ~real.to(finite.device)
     if finite.all():
         return
     index = int((~finite.all(dim=1)).nonzero()[0])

@@ -171,7 +171,7 @@ class Embedder:
             codes, rate = one["codes"], self.upstream.get_downsample_rates("hidden_states")
             given = name, self._options, [one["frames"]], codes, every or len(codes), samples, rate
             vectors = prefixes.pooled(*given)[:, 0]  # [rows, E]
-            return vectors[0] if every is None else vectors
+            return vectors.squeeze(0) if every is None else vectors
         layers = one[f"vectors.{name}"]  # [layers, E], or [rows, layers, E]
         if self.layer is None:
             return layers.mean(dim=-2)

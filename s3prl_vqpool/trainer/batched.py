@@ -123,11 +123,12 @@ class Heads:
     """
 
     def __init__(self, runs: Sequence[Run]) -> None:
-        self.runs, self.pooling = runs, runs[0].pooling
+        first, *_ = runs
+        self.runs, self.pooling = runs, first.pooling
         #: The gradient of one projector; all heads use it one after the other.
-        self._memory = torch.empty_like(runs[0].parameters[PROJECTOR])
+        self._memory = torch.empty_like(first.parameters[PROJECTOR])
         self._parameters = {
-            name: torch.stack([run.parameters[name].detach() for run in runs]) for name in runs[0].parameters
+            name: torch.stack([run.parameters[name].detach() for run in runs]) for name in first.parameters
         }
         self._gradients = {
             name: torch.zeros_like(each) for name, each in self._parameters.items() if name != PROJECTOR

@@ -89,7 +89,7 @@ def _continue(
 ) -> None:
     """Train the runs from where each of them is."""
     there = [agreed(run) for run in runs]
-    expert = runs[0].expert
+    expert, *_ = (run.expert for run in runs)
     for split in config["runner"]["eval_dataloaders"]:
         if split not in expert.corpus.splits:  # type: ignore[union-attr]
             raise unknown_name("split in config.runner.eval_dataloaders:", split, expert.corpus.splits)  # type: ignore[union-attr]
@@ -109,7 +109,7 @@ class Trainer:
     def __init__(self, data: Data, heads: Sequence[Heads], runner: dict[str, Any]) -> None:
         self.data, self.heads, self.runner = data, heads, runner
         self.runs = [run for each in heads for run in each.runs]
-        self.classes = self.runs[0].expert.classes
+        self.expert, *_ = (run.expert for run in self.runs)  # all have the same classes and batch sizes
         labels = {
             split: torch.tensor([utterance.label for utterance in utterances])
             for split, utterances in data.splits.items()
@@ -174,7 +174,7 @@ class Trainer:
     def _forward(self, heads: Heads, rows: Sequence[int], targets: Tensor) -> tuple[Forward, Tensor, Tensor]:
         """What `Heads.forward` gives, loss [H, B] as a function of its logits, and predicted classes [H, B, slots]."""
         done = heads.forward(self.data.batch(heads.pooling, rows))
-        slots = done.logits.requires_grad_().split([len(names) for names in self.classes], dim=2)
+        slots = done.logits.requires_grad_().split([len(names) for names in self.expert.classes], dim=2)
         losses = [
             F.cross_entropy(slot.flatten(0, 1), targets[:, k].repeat(len(slot)), reduction="none")
             for k, slot in enumerate(slots)
@@ -213,7 +213,7 @@ class Trainer:
         return found
 
     def _evaluate_split(self, split: str, step: int) -> list[Logged]:
-        rows, size = self.data.rows[split], self.runs[0].expert.batch_size(split)
+        rows, size = self.data.rows[split], self.expert.batch_size(split)
         ratio = self.runner.get("evaluate_ratio", 1)
         rows = rows[: (round(-(-len(rows) // size) * ratio) + 1) * size]  # S3PRL takes a batch more
         losses, predicted = _joined(
@@ -253,7 +253,7 @@ class Trainer:
         return logged
 
     def _names(self, indices: Tensor) -> list[tuple[str, ...]]:
-        slots = [[names[k] for k in column] for names, column in zip(self.classes, indices.T.tolist())]
+        slots = [[names[k] for k in column] for names, column in zip(self.expert.classes, indices.T.tolist())]
         return list(zip(*slots))
 
 

@@ -106,6 +106,14 @@ def test_orders_of_bytes_and_of_columns_are_obeyed(tmp_path: Path) -> None:
             np.testing.assert_array_equal(found.numpy(), expected)
 
 
+def test_arrays_of_others_than_floats_are_passed_over(tmp_path: Path) -> None:
+    joblib.dump({"n": np.arange(3), "km": DATA}, tmp_path / "km.bin")
+    found = joblib_files.read(tmp_path / "km.bin")
+    assert isinstance(found["n"], joblib_files.Array)
+    assert found["n"].numpy() is None
+    np.testing.assert_array_equal(found["km"].numpy(), DATA)
+
+
 def test_safetensors(tmp_path: Path) -> None:
     safetensors.numpy.save_file({"km": DATA, "mean": DATA[0], "n": np.arange(3)}, tmp_path / "km.safetensors")
     np.testing.assert_array_equal(centroids.read(tmp_path / "km.safetensors").numpy(), DATA)

@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 
 from s3prl_vqpool.checkpoints import unpickler
-from s3prl_vqpool.checkpoints.unpickler import Malformed, Name, Record, Unpickler, most_pickled, plain
+from s3prl_vqpool.checkpoints.unpickler import (
+    Malformed,
+    Name,
+    Record,
+    Unpickler,
+    most_pickled,
+    parts,
+    plain,
+)
 
 
 def read(content: bytes, size: int = 10**6) -> Any:
@@ -110,3 +118,15 @@ def test_what_occurs_twice_is_converted_once_and_a_circle_ends() -> None:
     assert found["x"] is found["y"]
     shared.append(shared)
     assert plain(shared) == [{"a": 1}, None]
+
+
+def test_parts_are_all_that_is_in_a_value_each_once() -> None:
+    shared: list[Any] = ["in a list"]
+    shared.append(shared)
+    record = Record(Name("x", "Y"), {"state": ("in a state", shared)})
+    value = {"a": [record, shared], "b": {"c": "in a dict"}}
+    found = list(parts(value))
+    assert [part for part in found if part is record] == [record]
+    assert len([part for part in found if part is shared]) == 1
+    assert {part for part in found if isinstance(part, str)} == {"in a list", "in a state", "in a dict"}
+    assert found[0] is value
