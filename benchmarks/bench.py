@@ -27,6 +27,7 @@ RUNS: Mapping[str, Sequence[str]] = {
     "upstream_overhead": ["--clips", "4x4", "8x1", "--pairs", "11", "--threads", "1"],
     "runner_vs_store": ["--sweep-only"],
     "embed": ["--files", "200"],
+    "scale": ["store", "memory", "ranks", "--files", "1000", "4000", "--corpora", "VoxCeleb1 and 2, 2,900 h"],
 }
 #: What must be equal for two runs to be compared.
 SAME = ("processor", "threads", "torch", "python")

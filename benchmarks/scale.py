@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What grows with the size of a corpus: opening a store, and the memory of extraction.
+"""What grows with the size of a corpus: opening a store, the memory of extraction, and the idle time of its ranks.
 
 Each part makes what it measures in a temporary folder, and measures in a process of its own. Memory is what the process
 has at its peak, or how much that is above what it had before.
@@ -7,15 +7,22 @@ has at its peak, or how much that is above what it had before.
 - store: a store of many rows without tensors is opened and its labels are read, with `rows.safetensors`, and without,
   as earlier versions wrote it.
 - memory: `vqpool extract -u mfcc_vq` of 1,000, 4,000 and 60,000 files of 0.1 to 0.4 s, hard links to 50 of noise.
+- ranks: 10, 100 and 1,000 ranks take shards as `vqpool extract` does, on a clock that is computed. A second of speech
+  costs 0.6 % more for each second of its utterance (attention). Idle time is the share of all ranks' time, until the
+  last one ends, in which they have nothing to do. "alone": no rank takes others' shards. "slow": one rank needs twice
+  the time.
+- rate: hours of speech that one thread extracts in an hour of CPU time, with a base-size wav2vec 2.0 of random weights
+  on 20 files of noise with Libri-Light's lengths; starting and building the model are not counted.
 """
 
 from __future__ import annotations
 
 import argparse
+import heapq
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -40,7 +47,10 @@ def main() -> None:
     parser.add_argument(
         "--files", type=int, nargs="+", default=[1000, 4000, 60_000], help="(default: %(default)s)"
     )
-    parser.add_argument("--rounds", type=int, default=5, help="of opening a store (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="of store and rate (default: %(default)s)")
+    parser.add_argument(
+        "--corpora", nargs="+", choices=CORPORA, default=list(CORPORA), help="of ranks (default: all)"
+    )
     Figures.option(parser)
     args = parser.parse_args()
     unknown = [part for part in args.parts if part not in PARTS]
@@ -153,34 +163,40 @@ def memory(args: argparse.Namespace, figures: Figures) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         for count in args.files:
             folder = Path(temporary) / str(count)
-            make_corpus(folder, count)
+            make_corpus(folder, count, [RATE // 10 + k * RATE * 3 // 500 for k in range(50)])
             found = alone(extracted, folder)
             for key, unit in (("memory", "MB"), ("CPU", "s")):
                 figure = figures.add(f"extraction, {count} files, {key}", Figure.of([found[key]], unit))
                 print(f"extraction of {count:,} files: {key} {figure}")
 
 
-def make_corpus(folder: Path, count: int) -> None:
-    """Write a table of ``count`` files of noise, 0.1 to 0.4 s, which are hard links to 50."""
+def make_corpus(folder: Path, count: int, samples: Sequence[int]) -> None:
+    """Write a table of ``count`` files, which are hard links to files of noise with ``samples`` each."""
     import soundfile
 
     folder.mkdir()
     generator = np.random.default_rng(0)
-    for k in range(50):
-        noise = 0.1 * generator.standard_normal(int(RATE * generator.uniform(0.1, 0.4)))
-        soundfile.write(folder / f"noise{k}.wav", noise, RATE)
-    lines = ["path,label,split"]
+    for k, size in enumerate(samples):
+        soundfile.write(folder / f"noise{k}.wav", 0.1 * generator.standard_normal(size), RATE)
+    lines, classes = ["path,label,split"], min(100, count // 4)
     for k in range(count):
         path = folder / f"speaker{k % 100:03}" / f"utterance{k:06}.wav"
         path.parent.mkdir(exist_ok=True)
-        path.hardlink_to(folder / f"noise{k % 50}.wav")
-        split = ("train", "train", "dev", "test")[k // 100 % 4]
-        lines.append(f"{path.relative_to(folder)},{k % 100},{split}")
+        path.hardlink_to(folder / f"noise{k % len(samples)}.wav")
+        split = ("train", "train", "dev", "test")[k // classes % 4]
+        lines.append(f"{path.relative_to(folder)},{k % classes},{split}")
     (folder / "table.csv").write_text("\n".join(lines) + "\n")
 
 
 def extracted(folder: Path) -> dict[str, float]:
     """Peak MB and CPU seconds of the extraction of a table's corpus."""
+    begun = time.process_time()
+    extract(folder, "mfcc_vq")
+    return {"memory": peak(), "CPU": time.process_time() - begun}
+
+
+def extract(folder: Path, *upstream: object, store: str = "store") -> None:
+    """Run `vqpool extract` on the corpus of `make_corpus` on one thread."""
     import torch
 
     from s3prl_vqpool.cli.main import main as vqpool
@@ -188,14 +204,108 @@ def extracted(folder: Path) -> dict[str, float]:
     torch.set_num_threads(1)
     datarc = {"table": folder / "table.csv", "num_workers": 0, "allow_shared_audio": True}
     override = ",,".join(f"config.downstream_expert.datarc.{key}={value}" for key, value in datarc.items())
-    begun = time.process_time()
-    argv = ["extract", "-u", "mfcc_vq", "-d", "vqpool_table", "-o", override, "--device", "cpu"]
-    if vqpool([*argv, "--store", str(folder / "store")]):
+    argv = ["extract", "-u", *map(str, upstream), "-d", "vqpool_table", "-o", override, "--device", "cpu"]
+    if vqpool([*argv, "--store", str(folder / store)]):
         raise SystemExit("vqpool extract failed")
-    return {"memory": peak(), "CPU": time.process_time() - begun}
 
 
-PARTS = {"store": store, "memory": memory}
+# ------------------------------------------------------------------------------------------------------- ranks
+CORPORA = {
+    "Libri-Light, 60,000 h": ("librilight", 14_400_000),
+    "VoxCeleb1 and 2, 2,900 h": ("voxceleb", 1_281_762),
+    "VoxCeleb1, 350 h": ("voxceleb", 153_516),
+}
+
+
+def ranks(args: argparse.Namespace, figures: Figures) -> None:
+    """Print the idle time of ranks that share corpora."""
+    from s3prl_vqpool.store import layout
+
+    print("| corpus | shards | ranks | alone | shared | slow, alone | slow, shared |\n" + "|---" * 7 + "|")
+    for name in args.corpora:
+        samples = segments(*CORPORA[name])
+        shards = layout.shards(samples)
+        costs = [sum(samples[row] * (1 + 0.006 * samples[row] / RATE) for row in rows) for rows in shards]
+        for world in (10, 100, 1000):
+            cells = []
+            for speeds in ([1.0] * world, [0.5] + [1.0] * (world - 1)):
+                for shared in (False, True):
+                    end, busy = simulated(costs, speeds, shared)
+                    idle = 100 * (1 - sum(busy) / world / end)
+                    title = f"{name}, {world} ranks, slowest {min(speeds)}, {'shared' if shared else 'alone'}"
+                    cells.append(f"{figures.add(title, Figure.of([idle], '%'))}")
+            print(f"| {name} | {len(shards):,} | {world:,} | {' | '.join(cells)} |", flush=True)
+
+
+def simulated(
+    costs: Sequence[float], speeds: Sequence[float], shared: bool = True
+) -> tuple[float, list[float]]:
+    """When the last rank ends, and how long each has worked, if a shard takes cost / speed.
+
+    Args:
+        shared: whether a rank that is done with its own shards takes others'.
+    """
+    from s3prl_vqpool.store.share import others, own
+
+    there, taken = np.zeros(len(costs), bool), set[int]()
+
+    def take(number: int) -> bool:
+        return number not in taken and not taken.add(number)  # type: ignore[func-returns-value]
+
+    def numbers(rank: int) -> Iterator[int]:
+        yield from own(rank, len(speeds), len(costs), take)
+        if shared:
+            yield from others(there.tolist(), take)
+
+    work = [numbers(rank) for rank in range(len(speeds))]
+    busy, doing = [0.0] * len(speeds), dict[int, int]()
+    ready = [(0.0, rank) for rank in range(len(speeds))]
+    while ready:
+        now, rank = heapq.heappop(ready)
+        if rank in doing:
+            there[doing.pop(rank)] = True
+        number = next(work[rank], None)
+        if number is not None:
+            doing[rank] = number
+            busy[rank] += costs[number] / speeds[rank]
+            heapq.heappush(ready, (now + costs[number] / speeds[rank], rank))
+    return max(busy), busy
+
+
+# -------------------------------------------------------------------------------------------------------- rate
+def rate(args: argparse.Namespace, figures: Figures) -> None:
+    """Print how fast extraction is."""
+    with tempfile.TemporaryDirectory() as temporary:
+        make_corpus(Path(temporary) / "corpus", 20, segments("librilight", 20))
+        found = alone(rates, Path(temporary), args.rounds)
+    print(
+        f"base-size model: {figures.add('rate', Figure.of(list(found.values()), 'h of speech per CPU-hour'))}"
+    )
+
+
+def rates(folder: Path, rounds: int) -> dict[str, float]:
+    """Hours of speech per hour of CPU time in each round."""
+    from runner_vs_store import checkpoint
+
+    from s3prl_vqpool.store import extract as module
+    from s3prl_vqpool.store import passes
+
+    spent: list[float] = []
+
+    def timed(*given: Any) -> None:
+        begun = time.process_time()
+        passes.go_through(*given)
+        spent.append(time.process_time() - begun)
+
+    module.go_through = timed  # type: ignore[assignment]
+    weights = checkpoint(folder / "base.pt")
+    for k in range(rounds):
+        extract(folder / "corpus", "wav2vec2_vq_local", "-k", weights, store=str(k))
+    speech = sum(segments("librilight", 20)) / RATE
+    return {str(k): speech / seconds for k, seconds in enumerate(spent)}
+
+
+PARTS = {"store": store, "memory": memory, "ranks": ranks, "rate": rate}
 
 if __name__ == "__main__":
     main()

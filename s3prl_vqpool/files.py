@@ -159,10 +159,16 @@ def sha256(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Lock:
-    """A lock that this process holds; ``left`` is what the one before wrote into it, if it was killed."""
+    """A lock that this process holds.
+
+    Attributes:
+        left: what the one before wrote into it, if it was killed.
+        real: False on a file system without locks, where others hold it too.
+    """
 
     file: TextIO
     left: str
+    real: bool
 
 
 @contextmanager
@@ -207,10 +213,10 @@ def _make(folder: Path) -> list[Path]:
 def _locked(path: Path) -> Iterator[Lock]:
     while True:
         with open(path, "a+") as file:
-            free = _lock(file)
+            locked = _lock(file)
             file.seek(0)
             left = file.read()
-            if not free:
+            if locked is False:
                 who = left.splitlines()[0] if left else "another process"
                 raise Busy(f"{path.parent}: {who} is writing there: wait until it ends, or end it.")
             if not _is(path, file.fileno()):
@@ -219,20 +225,23 @@ def _locked(path: Path) -> Iterator[Lock]:
             file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             file.flush()
             try:
-                yield Lock(file, left)
+                yield Lock(file, left, bool(locked))
             finally:
                 path.unlink(missing_ok=True)
             return
 
 
-def _lock(file: TextIO) -> bool:
-    """Whether no other process has the lock; flock would pass it on to forked workers, so it is lockf."""
+def _lock(file: TextIO) -> bool | None:
+    """Whether this process has the lock now; None on a file system without locks.
+
+    It is lockf, since flock would pass it on to forked workers.
+    """
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False
-    except OSError:  # a file system without locks
-        pass
+    except OSError:
+        return None
     return True
 
 

@@ -24,7 +24,7 @@ from ..runner.plugin import entry_of
 from . import layout, training
 from .encode import Encoded, Encoder, Poolings, weights_of
 from .files import MANIFEST, Writer, about_part, lock_name, read_json
-from .passes import Batch, go_through
+from .passes import Batch, go_through, progress
 from .reader import Store
 from .rows import Listing, Row
 
@@ -179,7 +179,8 @@ def _from_upstream(
     def joined(number: int, encoded: list[Encoded], rows: list[Row]) -> None:
         write(number, {name: torch.stack([one[f"vectors.{name}"] for one in encoded]) for name in needed})
 
-    go_through(listing, shards, store.manifest, device, rank == 0, encode, joined)
+    with progress(listing, shards.values(), "extracting", rank == 0) as counted:
+        go_through(listing, shards.items(), store.manifest, device, counted, encode, joined)
 
 
 def _listing(store: Store) -> Listing:

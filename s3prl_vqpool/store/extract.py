@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,24 @@ from ..errors import InputError
 from ..files import alone, sha256
 from . import fresh, index, layout, manifest
 from .encode import Encoded, Encoder
-from .files import DONE, MANIFEST, Writer, about_all, about_data, finished, lock_name, read_index, read_json
-from .passes import go_through
+from .files import (
+    DONE,
+    MANIFEST,
+    Writer,
+    about_all,
+    about_data,
+    finished,
+    lock_name,
+    read_index,
+    read_json,
+    remove_left,
+)
+from .passes import go_through, progress
 from .rows import Listing, Row
+from .share import Taken, others, own
 
+SHARDS_OF_RANK = 20
+"""With so many shards for each, processes that share a list wait for less than 5 % of their time."""
 LESS = "name another --store, or ask for less (--dtype float16, fewer --poolings, no --frames)"
 
 
@@ -32,9 +46,10 @@ def extract(
     rank: int = 0,
     world: int = 1,
 ) -> bool:
-    """Write this rank's missing shards. The rank that finishes last writes `done.json`.
+    """Write this rank's missing shards, then those that are left of others'. Who finishes last writes `done.json`.
 
-    Shard i belongs to rank ``i % world``. The result depends neither on ``world`` nor on interruptions.
+    Shard i belongs to rank ``i % world`` until another rank takes it. The result depends neither on ``world`` nor on
+    interruptions, nor on who takes what.
 
     Args:
         upstream: in eval mode, on ``device``.
@@ -55,21 +70,33 @@ def extract(
     left = [row for shard, ready in zip(shards, there) if not ready for row in shard]
     needed = layout.disk_bytes(wanted, [lengths[row] for row in left])
     layout.check_disk(folder, needed, LESS)
-    with alone(folder, lock_name(rank)):
+    with alone(folder, lock_name(rank)) as lock, Taken(folder) as taken:
         writer = Writer(folder, rank, world)
         begun = manifest.agree(folder, wanted, writer)
         if rank == 0:
             export.keep(folder, listing.divisions)
-            _say(listing, wanted, lengths, there)
+            _say(listing, wanted, lengths, there, world)
         poolings: dict[str, dict] = {name: {} for name in wanted["poolings"]}
         encoder = Encoder(upstream, poolings, wanted["frames"], getattr(torch, wanted["dtype"]))
 
         def write(number: int, encoded: list[Encoded], rows: list[Row]) -> None:
             writer.write_shard(number, _joined(encoded, wanted["codebook_sizes"]), shards[number], rows)
+            taken.leave(number)
 
-        mine = {number: shards[number] for number in range(rank, len(shards), world) if not there[number]}
-        go_through(listing, mine, begun, device, rank == 0, lambda batch: encoder(batch.wavs), write)
-        return _finish(folder, begun, writer)
+        def fill(name: str, numbers: Iterable[int], expected: Iterable[Sequence[int]]) -> None:
+            with progress(listing, expected, name, rank == 0) as counted:
+                given = ((number, shards[number]) for number in numbers)
+                go_through(listing, given, begun, device, counted, lambda batch: encoder(batch.wavs), write)
+
+        mine = [shards[number] for number in range(rank, len(shards), world) if not there[number]]
+        fill("extracting", own(rank, world, len(shards), taken.take), mine)
+        if lock and lock.real and world > 1:
+            for number in others(finished(folder, len(shards)), taken.take):
+                fill("extracting for others", [number], [shards[number]])
+        complete = _finish(folder, begun, writer)
+        if complete and lock and lock.real:
+            remove_left(folder, rank)
+        return complete
 
 
 def _require_audio(folder: Path) -> None:
@@ -111,13 +138,18 @@ def _lengths(upstream: WithCodes, listing: Listing) -> list[int]:
     return lengths
 
 
-def _say(listing: Listing, wanted: dict[str, Any], lengths: list[int], there: list[bool]) -> None:
+def _say(listing: Listing, wanted: dict[str, Any], lengths: list[int], there: list[bool], world: int) -> None:
     size = layout.in_words(layout.disk_bytes(wanted, lengths))
     continued = f", {sum(there)} there already" if any(there) else ""
     print(
         f"{len(listing.utterances):,} utterances, {audio.hours(wanted['samples']):,.2f} h of speech; "
         f"shards: {len(there)}{continued}; about {size} on disk"
     )
+    if world > 1 and len(there) < SHARDS_OF_RANK * world:
+        most = max(len(there) // SHARDS_OF_RANK, 1)
+        print(
+            f"{world} processes share {len(there)} shards: some will wait at the end, of {most} hardly any would"
+        )
 
 
 def _joined(encoded: list[Encoded], sizes: Sequence[int]) -> dict[str, Tensor]:

@@ -10,7 +10,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import InputError
-from ..files import parse_json, sha256
+from ..files import Busy, alone, parse_json, sha256
 from . import shapes
 from .rows import Row
 
@@ -34,10 +35,9 @@ class Writer:
 
     def __init__(self, folder: Path, rank: int = 0, world: int = 1) -> None:
         self.folder, self.rank = folder, rank
-        for path in folder.iterdir():
-            match = _TEMPORARY.fullmatch(path.name)
-            if match and int(match[1]) % world == rank and path.name != lock_name(rank):
-                path.unlink()
+        for path, other in _temporaries(folder):
+            if other % world == rank and path.name != lock_name(rank):
+                path.unlink(missing_ok=True)
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file of the store, whole; InputError if it cannot be written."""
@@ -79,6 +79,25 @@ class Writer:
         return about_data(name, data)
 
 
+def _temporaries(folder: Path) -> Iterator[tuple[Path, int]]:
+    """Temporary files and locks of ranks, and whose they are."""
+    for path in folder.iterdir():
+        match = _TEMPORARY.fullmatch(path.name)
+        if match:
+            yield path, int(match[1])
+
+
+def remove_left(folder: Path, rank: int) -> None:
+    """Remove what other ranks than ``rank`` left behind that were killed; call it once all shards are there."""
+    for path, other in _temporaries(folder):
+        with suppress(Busy):
+            if other != rank:
+                with alone(folder, lock_name(other)):
+                    path.unlink(missing_ok=True)
+    for path in folder.glob(".shard-*.lock"):
+        path.unlink(missing_ok=True)
+
+
 def about_data(name: str, data: bytes) -> dict[str, Any]:
     """What is recorded of a file's content: file, sha256, bytes."""
     return {"file": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
@@ -87,6 +106,11 @@ def about_data(name: str, data: bytes) -> dict[str, Any]:
 def lock_name(rank: int) -> str:
     """The lock of a rank, for `files.alone`. It has the name of what a killed process leaves behind."""
     return f".lock.rank{rank}.tmp"
+
+
+def shard_lock_name(number: int) -> str:
+    """The lock of a shard, for `files.alone`."""
+    return f".shard-{number:05}.lock"
 
 
 def tensors_name(number: int) -> str:

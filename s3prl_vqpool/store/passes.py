@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ from .rows import Listing, Row
 from .threads import torch_threads
 
 _Read = tuple[Tensor, list[int], list[str]]
+#: A shard's number, its batches, and the stamp of each row's file before it is read.
+_Planned = tuple[int, list[list[int]], dict[int, tuple[int, int] | None]]
 
 
 @dataclass(frozen=True)
@@ -34,45 +37,55 @@ class Batch:
 
 def go_through(
     listing: Listing,
-    shards: Mapping[int, Sequence[int]],
+    shards: Iterable[tuple[int, Sequence[int]]],
     settings: Mapping[str, Any],
     device: torch.device,
-    show: bool,
+    progress: Progress,
     encode: Callable[[Batch], list[Encoded]],
     write: Callable[[int, list[Encoded], list[Row]], None],
 ) -> None:
     """Encode the rows of each shard, and hand what was found to ``write`` with the shard's number.
 
     Args:
-        shards: number -> rows.
+        shards: number and rows of each; asked for as far ahead as workers read.
         settings: the store's manifest; ``batch_seconds``, ``threads`` and ``dtype`` count here.
         device: the device for the waveforms.
-        show: whether there is a progress bar.
 
     Raises:
         InputError: audio that cannot be read, or a number that ``dtype`` cannot hold.
     """
-    stamps = {row: fresh.stamp(listing.utterances[row].path) for rows in shards.values() for row in rows}
-    plan = [layout.batches(rows, listing.samples, settings["batch_seconds"]) for rows in shards.values()]
-    read = _read(listing, [batch for batches in plan for batch in batches])
-    with _progress(listing, shards, show) as progress, torch_threads(settings["threads"]):
-        for number, batches in zip(shards, plan):
+    plan: deque[_Planned] = deque()
+    read = _read(listing, _batches(listing, shards, settings["batch_seconds"], plan))
+    with torch_threads(settings["threads"]):
+        for first in read:
+            number, batches, stamps = plan.popleft()
             encoded, rows = [], []
-            for batch in batches:
-                samples, sizes, hashes = next(read)
+            for k, batch in enumerate(batches):
+                samples, sizes, hashes = next(read) if k else first
                 found = encode(Batch(batch, samples.to(device).split(sizes), hashes))
                 encoded += found
                 for row, size, sha256, one in zip(batch, sizes, hashes, found):
                     rows.append(_row(listing, row, size, len(one["codes"]), sha256, stamps[row]))
                     _check(one, rows[-1], settings["dtype"])
-                _advance(progress, sum(sizes))
+                progress.advance(audio.hours(sum(sizes)), f"{progress.rate:,.0f} h of speech per hour")
             write(number, encoded, rows)
 
 
-def _progress(listing: Listing, shards: Mapping[int, Sequence[int]], show: bool) -> Progress:
-    samples = sum(listing.samples[row] for rows in shards.values() for row in rows)
+def _batches(
+    listing: Listing, shards: Iterable[tuple[int, Sequence[int]]], seconds: float, plan: deque[_Planned]
+) -> Iterator[list[int]]:
+    """The batches of all shards; a shard is noted in ``plan`` when its first batch is asked for."""
+    for number, rows in shards:
+        batches = layout.batches(rows, listing.samples, seconds)
+        plan.append((number, batches, {row: fresh.stamp(listing.utterances[row].path) for row in rows}))
+        yield from batches
+
+
+def progress(listing: Listing, shards: Iterable[Sequence[int]], name: str, show: bool) -> Progress:
+    """Counts hours of speech of the rows of some shards."""
+    samples = sum(listing.samples[row] for rows in shards for row in rows)
     return Progress(
-        "extracting",
+        name,
         audio.hours(samples),
         "h of speech",
         show,
@@ -80,11 +93,7 @@ def _progress(listing: Listing, shards: Mapping[int, Sequence[int]], show: bool)
     )
 
 
-def _advance(progress: Progress, samples: int) -> None:
-    progress.advance(audio.hours(samples), f"{progress.rate:,.0f} h of speech per hour")
-
-
-def _read(listing: Listing, batches: list[list[int]]) -> Iterator[_Read]:
+def _read(listing: Listing, batches: Iterator[list[int]]) -> Iterator[_Read]:
     """The samples of each batch, and their hashes; workers read ahead."""
     dataset = UtteranceDataset(listing.utterances, listing.gain_db)
     loader = DataLoader(

@@ -96,7 +96,7 @@ def listing(downstream: str, config: dict[str, Any]) -> Listing:
     splits = [split for corpus in divisions.values() for split in corpus.splits.values()]
     found: dict[Key, Utterance] = {}
     for utterance in _windows(utterance for split in splits for utterance in split):
-        found.setdefault(key(utterance), replace(utterance, path=Path(os.path.abspath(utterance.path))))
+        found.setdefault(key(utterance), _absolute(utterance))
     utterances = list(found.values())
     headers = tqdm(utterances, desc="reading headers", unit="file", leave=False, disable=None)
     samples = [u.frames if u.frames is not None else audio.length(u.path) for u in headers]
@@ -108,6 +108,12 @@ def key(utterance: Utterance) -> Key:
     """The key by which a store finds an utterance. A random excerpt counts as the first window of its file."""
     start = 0 if utterance.start is None and utterance.frames is not None else utterance.start
     return os.path.abspath(utterance.path), start, utterance.frames
+
+
+def _absolute(utterance: Utterance) -> Utterance:
+    """The utterance with an absolute path; itself where it has one, as there may be millions."""
+    path = os.path.abspath(utterance.path)
+    return utterance if path == str(utterance.path) else replace(utterance, path=Path(path))
 
 
 def _windows(utterances: Iterable[Utterance]) -> Iterator[Utterance]:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from stores import tree
 
+from s3prl_vqpool import files
 from s3prl_vqpool.store import Store
 from s3prl_vqpool.store.files import Writer
 
@@ -86,28 +87,73 @@ def test_kill_from_outside_and_restart_give_the_same_bytes(
     assert tree(folder) == tree(uninterrupted)
 
 
+def of_rank(number: int, extract: Any, folder: Path) -> Callable[[], int]:
+    """Extraction by one of three ranks."""
+
+    def run() -> int:
+        os.environ.update(RANK=str(number), WORLD_SIZE="3")
+        return extract("base", folder, *OPTIONS)
+
+    return run
+
+
 def test_ranks_give_the_same_bytes(extract: Any, forked: Any, uninterrupted: Path, tmp_path: Path) -> None:
     folder = tmp_path / "store"
-
-    def rank(number: int) -> Callable[[], int]:
-        def run() -> int:
-            os.environ.update(RANK=str(number), WORLD_SIZE="3")
-            return extract("base", folder, *OPTIONS)
-
-        return run
-
-    processes = [
-        forked(rank(0)),
-        forked(killed_in_write(2, rank(1))),
-        forked(rank(2)),
-    ]
+    processes = [forked(of_rank(number, extract, folder)) for number in range(3)]
     for process in processes:
         process.join(60)
-    assert [process.exitcode for process in processes] == [0, -signal.SIGKILL, 0]
-    assert not (folder / "done.json").exists()
-    again = forked(rank(1))
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert tree(folder) == tree(uninterrupted)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_ranks_do_the_work_of_one_that_was_killed(
+    number: int, extract: Any, forked: Any, uninterrupted: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "store"
+    first = forked(killed_in_write(number, of_rank(1, extract, folder)))
+    first.join(60)
+    assert first.exitcode == -signal.SIGKILL
+    others = [forked(of_rank(number, extract, folder)) for number in (0, 2)]
+    for process in others:
+        process.join(60)
+    assert [process.exitcode for process in others] == [0, 0]
+    assert tree(folder) == tree(uninterrupted)
+
+
+def test_a_shard_that_another_rank_works_on_is_left_to_it(
+    extract: Any, forked: Any, uninterrupted: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "store"
+    half = folder / ".shard-00001.safetensors.rank1.tmp"
+    slow = forked(killed_in_write(2, of_rank(1, extract, folder), lambda: time.sleep(60)))
+    while slow.is_alive() and not (half.exists() and half.stat().st_size):
+        time.sleep(0.001)
+    for _ in range(2):
+        first = forked(of_rank(0, extract, folder))
+        first.join(60)
+        assert first.exitcode == 0
+        assert not (folder / "done.json").exists()
+    every = {f"shard-{number:05}.jsonl" for number in range(Store.open(uninterrupted).manifest["shards"])}
+    assert {path.name for path in folder.glob("*.jsonl")} == every - {"shard-00001.jsonl"}
+    os.kill(slow.pid, signal.SIGKILL)
+    slow.join(60)
+    again = forked(of_rank(2, extract, folder))
     again.join(60)
-    assert again.exitcode == 0
+    assert tree(folder) == tree(uninterrupted)
+
+
+def test_without_locks_each_rank_makes_its_own_shards_only(
+    extract: Any, forked: Any, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_lock", lambda _: None)
+    folder = tmp_path / "store"
+    for number in range(3):
+        process = forked(of_rank(number, extract, folder))
+        process.join(60)
+        assert process.exitcode == 0
+        found = {int(path.stem[-5:]) % 3 for path in folder.glob("*.jsonl")}
+        assert found == set(range(number + 1))
     assert tree(folder) == tree(uninterrupted)
 
 

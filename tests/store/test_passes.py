@@ -61,7 +61,9 @@ def test_every_row_is_encoded_in_its_batch_and_told(
 
     shards = {7: [3, 0], 9: [1, 2, 4]}
     cpu = torch.device("cpu")
-    passes.go_through(listing, shards, SETTINGS, cpu, False, encode, lambda *given: written.append(given))
+    with passes.progress(listing, shards.values(), "extracting", False) as progress:
+        given = listing, shards.items(), SETTINGS, cpu, progress, encode
+        passes.go_through(*given, lambda *shard: written.append(shard))
     assert seen == [[3], [0], [1, 2], [4]]
     assert [number for number, _, _ in written] == [7, 9]
     for number, encoded, rows in written:
@@ -90,4 +92,6 @@ def test_numbers_that_are_not_finite_name_the_file(listing: Listing, dtype: str,
 
     settings, cpu = {**SETTINGS, "dtype": dtype}, torch.device("cpu")
     with pytest.raises(InputError, match=rf"2\.wav: x is not finite in {dtype}: {advice}"):
-        passes.go_through(listing, {0: [1, 2]}, settings, cpu, False, encode, lambda *_: None)
+        passes.go_through(
+            listing, [(0, [1, 2])], settings, cpu, Progress("x", 1, "h", False), encode, lambda *_: None
+        )
