@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import random
 import re
+import shlex
 import sys
 import types
 import wave
@@ -20,7 +21,9 @@ import torch
 from torch.testing import assert_close
 
 import s3prl_vqpool  # noqa: F401  (makes s3prl importable)
-from s3prl_vqpool import codes
+from s3prl_vqpool import cli, codes
+from s3prl_vqpool.corpora.tasks import by_name
+from s3prl_vqpool.runner import config
 
 THEIRS = {"ks": "speech_commands", "sid": "voxceleb1", "ic": "fluent_commands", "er": "emotion"}
 TASKS = tuple(THEIRS)
@@ -159,6 +162,49 @@ def test_balancing_weights_equal_s3prls_for_words_and_in_sum_for_noise(
         assert found.keys() == expected.keys()
         for key, weight in expected.items():
             assert found[key] == pytest.approx(weight, rel=1e-12)
+
+
+def class_names(task: str, dataset: Any, label: Any) -> tuple[str, ...]:
+    """What S3PRL calls a label of one of its datasets."""
+    dataset = (
+        getattr(dataset, "dataset", dataset) if isinstance(dataset, torch.utils.data.Subset) else dataset
+    )
+    if task == "ks":
+        return (next(name for name, index in dataset.class2index.items() if index == label),)
+    if task == "sid":
+        return tuple(dataset.label2speaker([label]))
+    if task == "ic":
+        return tuple(dataset.Sy_intent[slot][k] for slot, k in zip(("action", "object", "location"), label))
+    return (dataset.idx2emotion[label],)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_exported_tables_have_s3prls_files_labels_names_and_splits(
+    task: str, datarc: dict, theirs: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`vqpool corpora export`, read again by the words that it prints. Of KS's noise a table has each second."""
+    table = tmp_path / "exported.csv"
+    places = (f"config.downstream_expert.datarc.{p.key}={datarc[task][p.key]}" for p in by_name(task).places)
+    assert cli.main(["corpora", "export", task, "-o", ",,".join(places), "--output", str(table)]) == 0
+    _, downstream, _, override = shlex.split(capsys.readouterr().out)
+    ours = config.read(downstream, None, override)["downstream_expert"]["datarc"]
+    divisions = dict(by_name("table").divisions(config.datarc_of(downstream, ours)))
+    assert list(divisions) == list(by_name(task).folds or [""])
+    for fold, corpus in divisions.items():
+        other = theirs(task, {**datarc[task], **({"test_fold": fold, "pre_load": False} if fold else {})})
+        for split in ("train", "dev", "test"):
+            dataset = getattr(other, f"{split}_dataset")
+            expected = {
+                path: (class_names(task, dataset, label), name)
+                for path, (label, name) in listed(task, dataset).items()
+            }
+            found = {
+                str(u.path): (tuple(c[k] for c, k in zip(corpus.classes, u.label)), re.split("[#~]", u.id)[0])
+                for u in corpus.splits[split]
+            }
+            assert found == expected
+            if task != "ks":
+                assert len(corpus.splits[split]) == len(dataset), "each file once"
 
 
 @pytest.mark.parametrize("task", TASKS)

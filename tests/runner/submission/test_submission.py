@@ -214,6 +214,36 @@ def test_an_experiment_may_be_moved_after_its_evaluation(
     assert argv[3:] == ["-e", f"{moved}/dev-best.ckpt", "-o", f"args.expdir={moved}"]
 
 
+@pytest.mark.parametrize("task", ["ks", "ic"])
+def test_a_corpus_that_was_moved_is_found_by_corpora_yaml(
+    task: str, experiment: Any, submit: Any, synthetic: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = {key: str(tmp_path / "gone" / key) for key in synthetic[task]}
+    exp = experiment(task)
+    exp.datarc |= gone
+    exp.checkpoint("dev-best.ckpt")
+    exp.evaluated()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Refused, match=re.escape(next(iter(gone.values())))):
+        submit(f"--{task}", exp.folder)
+    named = tmp_path / "named.yaml"
+    named.write_text(yaml.safe_dump({task: synthetic[task]}))
+    assert "100.00 %" in submit(f"--{task}", exp.folder, "--corpora", named)[1]
+    other = "sid" if task == "ks" else "ks"
+    named.write_text(yaml.safe_dump({other: synthetic[other]}))
+    with pytest.raises(Refused, match=re.escape(next(iter(gone.values())))):
+        submit(f"--{task}", exp.folder, "--corpora", named)
+
+
+def test_a_corpus_that_is_where_it_was_counts_before_corpora_yaml(
+    experiment: Any, submit: Any, synthetic: dict, tmp_path: Path
+) -> None:
+    """The file names a folder that is no such corpus."""
+    named = tmp_path / "named.yaml"
+    named.write_text(yaml.safe_dump({"ic": {"root": str(tmp_path)}}))
+    assert "100.00 %" in submit("--ic", experiment("ic").folder, "--corpora", named)[1]
+
+
 def test_the_zip_depends_on_the_predictions_alone(experiment: Any, submit: Any, tmp_path: Path) -> None:
     ks, ic = experiment("ks", "a"), experiment("ic", "b")
     archive = tmp_path / "out" / "predict.zip"
