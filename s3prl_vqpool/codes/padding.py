@@ -40,18 +40,21 @@ def convolved_apart(model: nn.Module, samples: Callable[[], Sequence[int]]) -> I
     if not any(isinstance(module, nn.GroupNorm) for module in extractor.modules()):
         yield
         return
-    vars(extractor)["forward"] = lambda source: _apart(extractor, source, samples())
+    own, forward = vars(extractor), extractor.forward
+    before = {name: own[name] for name in ("forward",) if name in own}  # that of `blocks`
+    own["forward"] = lambda source: _apart(forward, source, samples())
     try:
         yield
     finally:
-        del vars(extractor)["forward"]
+        del own["forward"]
+        own.update(before)
 
 
-def _apart(extractor: nn.Module, source: Tensor, lengths: Sequence[int]) -> Tensor:
+def _apart(extract: Callable[[Tensor], Tensor], source: Tensor, lengths: Sequence[int]) -> Tensor:
     """[B, C, T] of padded waveforms [B, S]; 0 where a row has no more frames."""
     samples = torch.tensor(lengths, device=source.device)
     groups = [(samples == n).nonzero().squeeze(1) for n in sorted(set(lengths), reverse=True)]
-    parts = [type(extractor).forward(extractor, source[rows, : lengths[int(rows[0])]]) for rows in groups]
+    parts = [extract(source[rows, : lengths[int(rows[0])]]) for rows in groups]
     output = parts[0].new_zeros(len(lengths), *parts[0].shape[1:])
     for rows, part in zip(groups, parts):
         output[rows, :, : part.size(2)] = part

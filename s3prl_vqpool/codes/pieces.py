@@ -33,19 +33,22 @@ def divisible(extractor: nn.Module) -> bool:
     Args:
         extractor: S3PRL's or Hugging Face's of wav2vec 2.0, with ``conv_layers`` in a row.
     """
-    first, *others = _layers(extractor)
-    norms = _all(first, nn.GroupNorm)
+    first, *others = layers(extractor)
+    norms = every(first, nn.GroupNorm)
     return (
-        not any(_all(layer, nn.GroupNorm) for layer in others)
+        not any(every(layer, nn.GroupNorm) for layer in others)
         and all(norm.num_groups == norm.num_channels for norm in norms)
-        and all(conv.padding == (0,) and conv.dilation == (1,) for conv in _all(extractor, nn.Conv1d))
+        and all(conv.padding == (0,) and conv.dilation == (1,) for conv in every(extractor, nn.Conv1d))
     )
 
 
-def geometry(extractor: nn.Module) -> tuple[int, int]:
-    """window and hop in samples: n samples give ``(n - window) // hop + 1`` frames, each of which sees ``window``."""
+def geometry(*extractor: nn.Module) -> tuple[int, int]:
+    """window and hop in samples: n samples give ``(n - window) // hop + 1`` frames, each of which sees ``window``.
+
+    Of several modules in a row, in numbers that the first is given.
+    """
     window, hop = 1, 1
-    for conv in _all(extractor, nn.Conv1d):
+    for conv in (conv for module in extractor for conv in every(module, nn.Conv1d)):
         window += (conv.kernel_size[0] - 1) * hop
         hop *= conv.stride[0]
     return window, hop
@@ -61,7 +64,7 @@ def features(extractor: nn.Module, wave: Tensor, frames: int = FRAMES) -> Iterat
     if total <= frames:
         yield extractor(wave[None])
         return
-    with _normalised_over_all(_layers(extractor)[0], wave):
+    with _normalised_overevery(layers(extractor)[0], wave):
         for start in range(0, total, frames):
             end = min(start + frames, total)
             yield extractor(wave[None, start * hop : (end - 1) * hop + window])
@@ -69,7 +72,7 @@ def features(extractor: nn.Module, wave: Tensor, frames: int = FRAMES) -> Iterat
 
 def bytes_needed(extractor: nn.Module, samples: int) -> int:
     """About how much memory ``extractor`` takes for a waveform as a whole: three times what its first layer gives."""
-    conv = _all(extractor, nn.Conv1d)[0]
+    conv = every(extractor, nn.Conv1d)[0]
     return 3 * 4 * conv.out_channels * (samples // conv.stride[0])
 
 
@@ -101,13 +104,13 @@ def _free() -> int | None:
 
 
 @contextmanager
-def _normalised_over_all(layer: nn.Module, wave: Tensor) -> Iterator[None]:
+def _normalised_overevery(layer: nn.Module, wave: Tensor) -> Iterator[None]:
     """While entered, the GroupNorm of the first layer, if it has one, takes mean and variance of all of ``wave``."""
-    norms = _all(layer, nn.GroupNorm)
+    norms = every(layer, nn.GroupNorm)
     if not norms:
         yield
         return
-    (norm,), (conv,) = norms, _all(layer, nn.Conv1d)
+    (norm,), (conv,) = norms, every(layer, nn.Conv1d)
     mean, deviation = _moments(conv, norm.eps, wave)
     scale = deviation if norm.weight is None else deviation * norm.weight.float()[:, None]
     shift = -mean * scale if norm.bias is None else norm.bias.float()[:, None] - mean * scale
@@ -136,9 +139,11 @@ def _moments(conv: nn.Conv1d, eps: float, wave: Tensor) -> tuple[Tensor, Tensor]
     return mean[:, None], deviation[:, None]
 
 
-def _layers(extractor: nn.Module) -> list[nn.Module]:
+def layers(extractor: nn.Module) -> list[nn.Module]:
+    """The layers of an extractor, in the order of its forward."""
     return list(extractor.conv_layers)  # type: ignore[arg-type]
 
 
-def _all(module: nn.Module, kind: type[_Kind]) -> list[_Kind]:
+def every(module: nn.Module, kind: type[_Kind]) -> list[_Kind]:
+    """The modules of a ``kind`` in ``module``, itself included."""
     return [each for each in module.modules() if isinstance(each, kind)]

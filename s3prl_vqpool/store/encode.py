@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from .. import codes, pooling
+from ..codes.blocks import up_to_rounding
 from ..codes.upstream import WithCodes
 from ..pooling.point import moments
 
@@ -45,7 +46,7 @@ class Encoder:
         """
         padding = self.upstream.without_padding()
         batch = list(zip(wavs, [None] * len(wavs) if known is None else known))
-        with torch.inference_mode(), padding or nullcontext(), exact_convolutions():
+        with torch.inference_mode(), padding or nullcontext(), exact_convolutions(), up_to_rounding():
             together = (
                 [batch]
                 if padding is not None

@@ -27,7 +27,7 @@ from transformers.utils import logging
 
 from s3prl_vqpool.checkpoints import sizes
 from s3prl_vqpool.checkpoints.weights import require_finite
-from s3prl_vqpool.codes import pieces
+from s3prl_vqpool.codes import blocks, pieces
 from s3prl_vqpool.codes.padding import convolved_apart
 from s3prl_vqpool.codes.upstream import WithCodes, best_entries
 from s3prl_vqpool.corpora import audio
@@ -78,6 +78,7 @@ class UpstreamExpert(WithCodes, _HfWav2Vec2):
         self.codebook_sizes = (self.quantizer.num_vars,) * self.quantizer.num_groups
         self._latents: Tensor | None = None
         self.model.feature_projection.layer_norm.register_forward_hook(self._keep_latents)
+        blocks.install(self.model.feature_extractor)
         self.window, self.hop = pieces.geometry(self.model.feature_extractor)
         self.use_statistics(model_config)
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 from s3prl.upstream.baseline.expert import UpstreamExpert as Baseline
+from s3prl.upstream.wav2vec2.wav2vec2_model import ConvFeatureExtractionModel
 from torch import Tensor, nn
 
-from s3prl_vqpool.codes import partial
+from s3prl_vqpool.codes import blocks, partial
 from s3prl_vqpool.codes.codebook import Codebook
 from s3prl_vqpool.codes.kmeans import KMeansCodebooks
 from s3prl_vqpool.codes.plain import plain_upstream
@@ -48,6 +49,9 @@ class UpstreamExpert(WithCodes, _Upstream):
 
     def __init__(self, codebook: Codebook, refresh: bool = False) -> None:
         super().__init__(plain_upstream(codebook.upstream, codebook.checkpoint, refresh))
+        for module in self.upstream.modules():
+            if type(module) is ConvFeatureExtractionModel:  # also of HuBERT and data2vec
+                blocks.install(module)
         self.codebooks = KMeansCodebooks.load(codebook.codebooks)
         fitted_on = self.codebooks.identity.get("weights")
         if fitted_on is not None and fitted_on != hash_of(self.upstream.state_dict()):

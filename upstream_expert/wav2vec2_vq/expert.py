@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from s3prl_vqpool.checkpoints import fairseq
 from s3prl_vqpool.checkpoints.models import build, from_memory
-from s3prl_vqpool.codes import pieces
+from s3prl_vqpool.codes import blocks, pieces
 from s3prl_vqpool.codes.padding import convolved_apart, masks_padding
 from s3prl_vqpool.codes.upstream import WithCodes, best_entries
 from s3prl_vqpool.errors import InputError
@@ -45,6 +45,7 @@ class UpstreamExpert(WithCodes, _Wav2Vec2):
         self.codebook_sizes = (quantizer.num_vars,) * quantizer.groups
         self._latents: Tensor | None = None
         self.model.layer_norm.register_forward_hook(self._keep_latents)
+        blocks.install(self.model.feature_extractor)
         self.window, self.hop = pieces.geometry(self.model.feature_extractor)
         self.use_statistics(model_config)
 
