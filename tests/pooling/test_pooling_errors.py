@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from functools import partial
+
 import pytest
 import torch
 from pooling_cases import EVERY, WEIGHTS, module, random_batch, training_counts
@@ -301,3 +304,54 @@ def test_module_forgets_its_tables_when_it_loads_others():
     after = pooling(FRAMES, LENGTHS, CODES)
     torch.testing.assert_close(after, other(FRAMES, LENGTHS, CODES))
     assert not torch.allclose(before, after)
+
+
+@pytest.mark.parametrize(
+    "register",
+    [
+        registry.register_weights,
+        registry.register_learned,
+        registry.register_map,
+        partial(registry.register_name, spec="AP+std", family="moments", source="", doc=""),
+    ],
+)
+def test_every_way_to_register_checks_the_name(register, monkeypatch):
+    for place in ("_methods", "_maps"):
+        monkeypatch.setattr(registry, place, dict(getattr(registry, place)))
+    for name, problem in (("A|B", "cannot have '|' in it"), ("A+B", "cannot have"), ("vq_lp", "already")):
+        with pytest.raises(InputError, match=re.escape(problem)):
+            register(name)
+    if not isinstance(register, partial):
+        with pytest.raises(InputError, match="an option cannot be called 'std'"):
+            register("New", options=(Option("std", 1, positive),))
+    assert register("New") is None or callable(register("Newer"))
+
+
+def test_registered_maps_and_moments_are_points(monkeypatch):
+    for place in ("_methods", "_maps", "_moments"):
+        monkeypatch.setattr(registry, place, dict(getattr(registry, place)))
+
+    @registry.register_map("Halved")
+    def halved(vectors):
+        """Half of it.
+
+        And more.
+        """
+        return vectors[0] * 0, torch.full((vectors.shape[1],), 0.5, dtype=vectors.dtype)
+
+    @registry.register_moments("twice")
+    def twice(frames, w):
+        return torch.cat([pool(frames, w)] * 2, dim=1)
+
+    assert callable(halved)
+    assert callable(twice)
+    assert [each.doc for each in registry.maps() if each.name == "Halved"] == ["Half of it."]
+    assert {"AP|Halved", "AP+twice", "AP+twice|Halved"} <= set(points())
+    statistics = fit("AP|halved", torch.ones(3, 6))
+    found = build("AP|halved", 6, statistics=statistics)(FRAMES, LENGTHS)
+    torch.testing.assert_close(found, build("AP", 6)(FRAMES, LENGTHS) / 2)
+    both = build("AP+twice", 6)
+    assert both.output_dim == 12
+    torch.testing.assert_close(both(FRAMES, LENGTHS), build("AP", 6)(FRAMES, LENGTHS).repeat(1, 2))
+    assert (method("AP|halved").weights_name, method("AP+twice|halved").weights_name) == ("AP", "AP")
+    assert method("AP+twice|halved").unmapped.name == "AP+twice"
