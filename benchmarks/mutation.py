@@ -4,8 +4,9 @@
 A mutant is one change in one place of the code: a comparison or an arithmetic or boolean operator is another one, a
 number is one more or one less, a condition is negated, a statement or a returned value is dropped. A sample of all
 places, drawn with --seed, is tried in a copy of the tree, each with those tests of `TESTS` that run it, the quickest
-first (`pytest -x`). Texts with values, and annotations, are left alone. A mutant that no test notices survives: either
-a test is missing, or the change means nothing.
+first (`pytest -x`). A test that fails by itself without the change kills nothing. Texts with values, and
+annotations, are left alone. A mutant that no test notices survives: either a test is missing, or the change means
+nothing.
 
 A number of a constant at the top of a file (`_FREE_BYTES = 2**26`) is a limit or a size that somebody chose. Whether it
 is one more or one less is nobody's contract, but that there is one is: it becomes a thousand times as much, and a
@@ -28,7 +29,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -101,12 +102,16 @@ def changes(node: Any, chosen: bool) -> Iterator[tuple[str, Any, Callable[[Any],
         yield "condition negated", node, lambda it: setattr(it, "test", ast.UnaryOp(ast.Not(), it.test))
     elif isinstance(node, ast.Return) and node.value is not None and ast.unparse(node.value) != "None":
         yield "returns None", node, lambda it: setattr(it, "value", ast.Constant(None))
-    for field in ("body", "orelse"):
-        body = getattr(node, field, None)
+    for branch in ("body", "orelse"):
+        body = getattr(node, branch, None)
         for k, each in enumerate(body if isinstance(body, list) else ()):
             if _droppable(each):
                 drop = f"drops {ast.unparse(each).splitlines()[0][:60]}"
-                yield drop, each, lambda it, field=field, k=k: getattr(it, field).__setitem__(k, ast.Pass())
+                yield (
+                    drop,
+                    each,
+                    lambda it, branch=branch, k=k: getattr(it, branch).__setitem__(k, ast.Pass()),
+                )
 
 
 def _chosen(tree: ast.Module) -> set[int]:
@@ -183,9 +188,9 @@ def _message(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _annotations(node: ast.AST) -> Iterator[ast.AST]:
-    for field in ("annotation", "returns"):
-        if getattr(node, field, None) is not None:
-            yield from ast.walk(getattr(node, field))
+    for name in ("annotation", "returns"):
+        if getattr(node, name, None) is not None:
+            yield from ast.walk(getattr(node, name))
 
 
 class Covering:
@@ -214,12 +219,24 @@ class Covering:
         self.file.write_text(json.dumps({"lines": lines, "seconds": self.seconds}))
 
 
+class Failed:
+    """A pytest plugin: notes the test that failed in a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed:
+            self.file.write_text(report.nodeid)
+
+
 @dataclass(frozen=True)
 class Covered:
-    """Which tests run a line of a file, and how long each takes."""
+    """Which tests run a line of a file, how long each takes, and whether it passes by itself, as far as is known."""
 
     lines: Mapping[str, Mapping[str, Sequence[str]]]
     seconds: Mapping[str, float]
+    alone: dict[str, bool] = field(default_factory=dict)
 
     def of(self, mutant: Mutant) -> list[str]:
         """The tests that meet a mutant, the quickest first; none where only an import does."""
@@ -243,19 +260,29 @@ def measured(tree: Path, seconds: float) -> Covered:
 
 def survives(mutant: Mutant, tree: Path, covered: Covered, seconds: float) -> bool:
     """Whether the tests pass in ``tree`` with the mutant in its place; a test that hangs has noticed it."""
-    original = mutant.path.read_text(encoding="utf-8")
-    mutant.path.write_text(mutant.text(), encoding="utf-8")
-    tests = covered.of(mutant)
-    room = [f"tests/{mutant.path.parent.name}"]
+    original, changed = mutant.path.read_text(encoding="utf-8"), mutant.text()
+    tests, room, file = covered.of(mutant), [f"tests/{mutant.path.parent.name}"], tree / "failed"
     if tests:
         seconds = min(seconds, 60 + 5 * sum(covered.seconds.get(test, 0) for test in tests))
+
+    def run(text: str, asked: Sequence[str]) -> int:
+        mutant.path.write_text(text, encoding="utf-8")
+        file.unlink(missing_ok=True)
+        unsound = [f"--deselect={test}" for test, sound in covered.alone.items() if not sound]
+        return forked(lambda: run_tests(tree, [*asked, *unsound], [Failed(file)]), seconds)
+
     try:
-        code = forked(lambda: run_tests(tree, tests or room), seconds)
-        if code in UNKNOWN and tests:  # the change gave other names to tests
-            code = forked(lambda: run_tests(tree, room), seconds)
+        while True:
+            code = run(changed, tests or room)
+            if code in UNKNOWN and tests:  # the change gave other names to tests
+                code = run(changed, room)
+            test = file.read_text() if file.exists() else ""
+            if test and test not in covered.alone:
+                covered.alone[test] = run(original, [test]) == 0
+            if covered.alone.get(test, True):
+                return code == 0
     finally:
         mutant.path.write_text(original, encoding="utf-8")
-    return code == 0
 
 
 def run_tests(tree: Path, tests: Sequence[str], plugins: Sequence[object] = ()) -> int:
@@ -319,6 +346,8 @@ def main() -> int:
             killed += not survived
             where = f"{mutant.path.relative_to(tree)}:{mutant.line}"
             print(f"{'survived' if survived else 'killed  '} {where}: {mutant.change}", flush=True)
+    for test in (test for test, sound in covered.alone.items() if not sound):
+        print(f"fails by itself: {test}")
     print(f"killed {killed} of {len(sample)}: {killed / len(sample):.1%}")
     return int(killed < 0.95 * len(sample))
 

@@ -144,6 +144,7 @@ def test_vectors_must_fit_into_the_memory(
     needed = len(store.utterances) * first.numel() * first.element_size()
     memory = {"SC_PHYS_PAGES": needed - short, "SC_PAGE_SIZE": 1}
     monkeypatch.setattr("os.sysconf", lambda name, real=os.sysconf: memory.get(name) or real(name))
+    capsys.readouterr()  # what extraction has said
     assert train(folder, config(total_steps=2), tmp_path / "exp") == code
     if code:
         assert "this machine has" in one_line(capsys)
