@@ -59,3 +59,14 @@ def test_hours_of_another_pass_are_said(copy: Path, monkeypatch: pytest.MonkeyPa
     assert filling.add(store, ["VQ-Squash-OR"], {})
     said = capsys.readouterr().err
     assert f"again over {sum(row.samples for row in store.utterances):,}.00 h of speech" in said
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_first_rank_alone_shows_its_work(
+    rank: int, copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    shown = []
+    monkeypatch.setattr(filling, "go_through", lambda *given: shown.append(given[4]))
+    assert not filling.add(Store.open(copy), ["VQ-Squash-OR"], {}, rank, 2)
+    assert shown == [rank == 0]
+    assert ("h of speech" in capsys.readouterr().err) == (rank == 0)
