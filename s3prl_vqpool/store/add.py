@@ -139,7 +139,7 @@ def _from_frames(
         parts: dict[str, list[Tensor]] = {name: [] for name in names}
         for rows in layout.batches(store.shards[number], samples, manifest["batch_seconds"]):
             frames = pad_sequence([store.frames(row) for row in rows], batch_first=True)  # [B, T, D]
-            codes = pad_sequence([store.codes(row) for row in rows], batch_first=True, padding_value=-1)
+            codes = pad_sequence([store.codes(row) for row in rows], batch_first=True)
             lengths = torch.tensor([utterances[row].length for row in rows])
             batch = codes, lengths, [samples[row] for row in rows], manifest["downsample_rate"]
             for name in names:

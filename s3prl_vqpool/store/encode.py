@@ -60,7 +60,7 @@ class Encoder:
         indices, lengths, states = result["codes"], result["code_lengths"], result["hidden_states"]
         given = [each for each in known if each is not None]
         if given:
-            indices = pad_sequence(given, batch_first=True, padding_value=-1).to(indices.device)
+            indices = pad_sequence(given, batch_first=True).to(indices.device)
         samples, rate = [len(wav) for wav in wavs], self.upstream.get_downsample_rates("hidden_states")  # type: ignore[attr-defined]
         stored: dict[str, Sequence[Tensor]] = {}
         for name, options in self.poolings.items():

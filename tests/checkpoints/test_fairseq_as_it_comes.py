@@ -148,3 +148,36 @@ def test_models_without_a_quantizer_get_the_way_out_that_leads_on(
     with pytest.raises(InputError, match=way_out) as refusal:
         hub.wav2vec2_vq_custom(ckpt=str(path))
     assert len(str(refusal.value).splitlines()) == 1
+
+
+PREFIX = "w2v_encoder.w2v_model."
+
+
+@pytest.mark.parametrize(
+    ("before", "task", "model"),
+    [
+        ({"task": {"t": 1}, "model": {"m": 2}}, {"t": 1}, {"m": 2}),
+        ({"task": "audio_pretraining", "arch": "wav2vec2"}, None, None),  # fairseq's `args`: both at once
+        ({"task": {"t": 1}, "model": "wav2vec2"}, None, None),
+        ({"task": "audio_pretraining", "model": {"m": 2}}, None, None),
+    ],
+)
+def test_configs_of_the_model_within_are_those_it_was_made_with(before: dict, task: Any, model: Any) -> None:
+    weights = {
+        f"module.{PREFIX}quantizer.vars": torch.zeros(1),
+        f"module.{PREFIX}a": torch.ones(1),
+        "module.b": None,
+    }
+    found = fairseq._unwrapped({"outer": 1}, {"w2v_args": before}, weights)
+    assert found[:2] == (before if task is None else task, before if model is None else model)
+    assert sorted(found[2]) == ["a", "quantizer.vars"]
+
+
+def test_what_has_no_model_within_stays_as_it_is() -> None:
+    for weights in (None, [], {}, {1: 2}, {"a": 1}, {f"{PREFIX}a": 1}, {"module.a": 1, "b": 2}):
+        task, model, found = fairseq._unwrapped("task", "model", weights)
+        assert (task, model, found) == ("task", "model", weights)
+    assert fairseq._unwrapped("task", "model", {"module.a": 1}) == ("task", "model", {"a": 1})
+    inner = {f"{PREFIX}quantizer.vars": 1, "proj": 2}
+    for model in (None, {}, {"w2v_args": None}, {"w2v_args": "text"}):
+        assert fairseq._unwrapped("task", model, inner) == ("task", model, {"quantizer.vars": 1})

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from torch.distributed import HashStore
 
 from s3prl_vqpool.errors import InputError
+from s3prl_vqpool.store import embed
 from s3prl_vqpool.store.group import Group
+from s3prl_vqpool.store.progress import Progress
 
 
 def started(work: Callable[[], None]) -> threading.Thread:
@@ -82,3 +87,25 @@ def test_keys_that_are_gone_are_one_line() -> None:
             InputError, match=r"cannot reach each other \(connection reset\): the same command"
         ):
             ask()
+
+
+@pytest.mark.parametrize(
+    ("taken", "amounts"), [([0, 1, 2, 3], [1, 2, 4, 8]), ([0, 2, 3], [1, 6, 8]), ([3], [15])]
+)
+def test_parts_of_others_count_as_soon_as_a_later_one_is_done(
+    taken: list[int], amounts: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float] = []
+    made: list[Any] = []
+    monkeypatch.setattr(Progress, "advance", lambda _, amount: told.append(amount))
+    monkeypatch.setattr(embed, "_part", lambda work, rows: rows)
+    monkeypatch.setattr(embed.files, "write_tensors", lambda path, content: made.append((path.name, content)))
+    hour = 3600 * 16000
+    work: Any = SimpleNamespace(
+        samples=[hour, 2 * hour, 4 * hour, 8 * hour], parts=[(tmp_path / str(row), [row]) for row in range(4)]
+    )
+    (tmp_path / "2").touch()  # it is there
+    group: Any = SimpleNamespace(rank=1, take=lambda count: taken if count == 4 else [])
+    embed._share(work, group, 1)
+    assert told == amounts
+    assert made == [(str(row), {"vectors": [row]}) for row in taken if row != 2]
