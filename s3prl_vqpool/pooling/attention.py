@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
-from s3prl_vqpool.pooling.batch import check_frames, check_lengths, frame_mask
+from s3prl_vqpool.pooling.attended import SELF, VECTOR, Attention, moments
+from s3prl_vqpool.pooling.batch import check_frames, check_lengths
 from s3prl_vqpool.pooling.options import Option, whole
 from s3prl_vqpool.pooling.registry import register_learned
 
 _PAPER = "arXiv 2304.03940, Table 2"
 
 
-def _masked(frames: Tensor, lengths: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Frames [B, T, D] with 0 on padding, and the mask [B, T, 1]."""
+def _moments(
+    attention: Attention, frames: Tensor, lengths: Tensor, dim: int, parameters: Sequence[Tensor], both: bool
+) -> tuple[Tensor, ...]:
     check_frames(frames, dim)
     lengths = check_lengths(lengths, frames.shape[0], frames.shape[1], frames.device)
-    mask = frame_mask(lengths, frames.shape[1]).unsqueeze(2)
-    return frames.masked_fill(~mask, 0), mask
+    return moments(attention, frames, lengths, parameters, both)
 
 
-def _weights(scores: Tensor, mask: Tensor) -> Tensor:
-    """Softmax over time of scores [B, T, 1 or D], exactly 0 on padding."""
-    return scores.masked_fill(~mask, -torch.inf).softmax(dim=1)
-
-
-def _weighted_moments(frames: Tensor, w: Tensor, floor: float) -> Tensor:
-    """Weighted mean and root of the variance, clamped from below at ``floor``, [B, 2 D].
-
-    ``sum_t w (h - mean)^2`` is the published ``sum_t w h^2 - mean^2`` without its cancellation.
-    """
-    mean = (w * frames).sum(dim=1)
-    variance = (w * (frames - mean.unsqueeze(1)).square()).sum(dim=1)
+def _mean_and_deviation(mean: Tensor, variance: Tensor, floor: float) -> Tensor:
+    """[B, 2 D]; the variance is clamped from below at ``floor``."""
     return torch.cat([mean, variance.clamp_min(floor).sqrt()], dim=1)
+
+
+def _matrix(convolution: nn.Conv1d) -> tuple[Tensor, Tensor]:
+    """Weight [O, I] and bias of a 1x1 convolution."""
+    return convolution.weight.squeeze(2), cast(Tensor, convolution.bias)
 
 
 class _SelfAttentive(nn.Module):
@@ -44,8 +43,9 @@ class _SelfAttentive(nn.Module):
         self.sap_linear = nn.Linear(dim, dim)
         self.attention = nn.Parameter(nn.init.xavier_normal_(torch.empty(dim, 1)))
 
-    def frame_weights(self, frames: Tensor, mask: Tensor) -> Tensor:
-        return _weights(torch.tanh(self.sap_linear(frames)) @ self.attention, mask)  # [B, T, 1]
+    def moments(self, frames: Tensor, lengths: Tensor, both: bool) -> tuple[Tensor, ...]:
+        parameters = (self.sap_linear.weight, self.sap_linear.bias, self.attention)
+        return _moments(SELF, frames, lengths, self.dim, parameters, both)
 
 
 @register_learned("SAP", source=_PAPER)
@@ -61,9 +61,7 @@ class SelfAttentivePooling(_SelfAttentive):
 
     def forward(self, frames: Tensor, lengths: Tensor, codes: Tensor | None = None) -> Tensor:
         """[B, D] of frames [B, T, D] with lengths [B]; codes are ignored."""
-        frames, mask = _masked(frames, lengths, self.dim)
-        w = self.frame_weights(frames, mask)
-        return torch.bmm(w.transpose(1, 2), frames).squeeze(1)
+        return self.moments(frames, lengths, both=False)[0]
 
 
 @register_learned("ASP", source=_PAPER, multiple=2)
@@ -79,8 +77,8 @@ class AttentiveStatisticsPooling(_SelfAttentive):
 
     def forward(self, frames: Tensor, lengths: Tensor, codes: Tensor | None = None) -> Tensor:
         """[B, 2 D] of frames [B, T, D] with lengths [B]; codes are ignored."""
-        frames, mask = _masked(frames, lengths, self.dim)
-        return _weighted_moments(frames, self.frame_weights(frames, mask), 1e-5)
+        mean, variance = self.moments(frames, lengths, both=True)
+        return _mean_and_deviation(mean, variance, 1e-5)
 
 
 @register_learned("VAP", source=_PAPER, multiple=2, options=(Option("hidden", 128, whole),))
@@ -100,7 +98,6 @@ class VectorAttentivePooling(nn.Module):
 
     def forward(self, frames: Tensor, lengths: Tensor, codes: Tensor | None = None) -> Tensor:
         """[B, 2 D] of frames [B, T, D] with lengths [B]; codes are ignored."""
-        frames, mask = _masked(frames, lengths, self.dim)
-        hidden = torch.tanh(self.conv_1(frames.transpose(1, 2)))  # [B, hidden, T]
-        w = _weights(self.conv_2(hidden).transpose(1, 2), mask)  # [B, T, D]
-        return _weighted_moments(frames, w, 1e-12)
+        parameters = (*_matrix(self.conv_1), *_matrix(self.conv_2))
+        mean, variance = _moments(VECTOR, frames, lengths, self.dim, parameters, both=True)
+        return _mean_and_deviation(mean, variance, 1e-12)

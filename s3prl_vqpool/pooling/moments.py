@@ -7,13 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from s3prl_vqpool.pooling.batch import Batch, check_frames
-from s3prl_vqpool.pooling.registry import register_moments, register_name, register_weights
-from s3prl_vqpool.pooling.weighted import check_weights, pool, uniform
+from s3prl_vqpool.pooling.batch import Batch
+from s3prl_vqpool.pooling.registry import register_moments, register_weights
+from s3prl_vqpool.pooling.rows import AT_ONCE
+from s3prl_vqpool.pooling.weighted import check_weights, uniform
 
 _PAPER = "arXiv 2304.03940, Table 1"
-_AT_ONCE = 2**18
-"""Numbers of frames that a thread works on at once: 1 MiB, which stays in a processor's cache."""
 
 
 @register_weights(
@@ -80,57 +79,52 @@ class _Moments(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, by_mean: Tensor, by_squares: Tensor) -> tuple[Tensor, None]:
         frames, w, average = ctx.saved_tensors
-        add, factor, w = by_mean.unsqueeze(1), 2 * by_squares.unsqueeze(1), w.unsqueeze(2)
+        add, factor, share = by_mean.unsqueeze(1), 2 * by_squares.unsqueeze(1), w.unsqueeze(2)
         if torch.is_grad_enabled():  # a second derivative is asked for
-            return w * (add + factor * (frames - (w * frames).sum(dim=1, keepdim=True))), None
-        gradient, size = torch.empty_like(frames), _utterances(frames)
-        for h, out, m, a, f, share in zip(
-            *(x.split(size) for x in (frames, gradient, average, add, factor, w))
-        ):
-            torch.addcmul(a, torch.sub(h, m, out=out), f, out=out).mul_(share)
+            return share * (add + factor * (frames - (share * frames).sum(dim=1, keepdim=True))), None
+        gradient = torch.empty_like(frames)
+        size, ends = _blocks(frames, w)
+        parts = (each.split(size) for each in (frames, gradient, average, add, factor, share))
+        for h, out, mean, a, f, own, end in zip(*parts, ends):
+            out[:, end:] = 0
+            out = torch.sub(h[:, :end], mean, out=out[:, :end])
+            torch.addcmul(a, out, f, out=out).mul_(own[:, :end])
         return gradient, None
 
 
 def _by_blocks(frames: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     """What `_Moments` gives, [B, 1, D] each. Utterances are read once: a block is in the cache for both moments."""
-    size, w = _utterances(frames), w.unsqueeze(1)
-    room = torch.empty_like(frames[:size])
     average = frames.new_empty(frames.size(0), 1, frames.size(2))
-    squares = torch.empty_like(average)
-    for h, share, m, s in zip(*(x.split(size) for x in (frames, w, average, squares))):
-        torch.bmm(share, h, out=m)
-        offset = torch.ops.aten.mse_loss.out(h, m, 0, out=room[: len(h)])  # (h - m)^2 in one operation
-        torch.bmm(share, offset, out=s)
+    squares, (size, ends) = torch.empty_like(average), _blocks(frames, w)
+    room = torch.empty_like(frames[:size, : max(ends)]).flatten()
+    parts = (each.split(size) for each in (frames, w.unsqueeze(1), average, squares))
+    for h, share, mean, out, end, alike in zip(*parts, ends, _alike(w, size, ends)):
+        h, share = h[:, :end], share[:, :, :end]
+        torch.bmm(share, h, out=mean)
+        if alike:
+            out.copy_(torch.batch_norm_update_stats(h[0], None, None, 0)[1])  # in one operation
+            continue
+        offset = room[: h.numel()].view(h.shape)
+        torch.ops.aten.mse_loss.out(h, mean, 0, out=offset)  # (h - mean)^2 in one operation
+        torch.bmm(share, offset, out=out)
     return average, squares
 
 
-def _utterances(frames: Tensor) -> int:
-    """How many utterances are worked on at once; all of them elsewhere than on a CPU."""
+def _blocks(frames: Tensor, w: Tensor) -> tuple[int, list[int]]:
+    """How many utterances are worked on at once, and for each block the frames up to the last that has a weight.
+
+    Elsewhere than on a CPU all are worked on at once.
+    """
     count, length, dim = frames.shape
     if frames.device.type != "cpu":
-        return count
-    return max(1, _AT_ONCE * torch.get_num_threads() // (length * dim))
+        return count, [length]
+    size = max(1, AT_ONCE * torch.get_num_threads() // (length * dim))
+    ends = ((w > 0) * torch.arange(1, length + 1)).amax(dim=1).clamp_min(1).tolist()
+    return size, [max(ends[b : b + size]) for b in range(0, count, size)]
 
 
-def published_mean_and_deviation(frames: Tensor, w: Tensor) -> Tensor:
-    """SP's numbers: ``cat(mean_t h, sqrt(sum_t (h - mean)^2 / (T - 1)) + 1e-5)`` [B, 2 D], over frames with a weight.
-
-    The same as `mean_and_deviation` but for rounding. The published code adds noise to the mean; this does not.
-    """
-    check_frames(frames)
-    mask = w > 0
-    average = pool(frames, w)
-    offset = (frames - average.unsqueeze(1)).masked_fill_(~mask.unsqueeze(2), 0)  # [B, T, D]
-    freedom = (mask.sum(dim=1) - 1).clamp_min(1).unsqueeze(1).to(frames.dtype)
-    deviation = torch.linalg.vector_norm(offset, dim=1) / freedom.sqrt()
-    return torch.cat([average, deviation + 1e-5], dim=1)
-
-
-register_name(
-    "SP",
-    "AP+std",
-    family="moments",
-    source=_PAPER,
-    doc="AP+std with the published arithmetic: unbiased standard deviation + 1e-5.",
-    moments=published_mean_and_deviation,
-)
+def _alike(w: Tensor, size: int, ends: list[int]) -> list[bool]:
+    """Whether a block is one utterance whose frames, up to the last that has a weight, have equal weights."""
+    if size > 1 or w.device.type != "cpu":
+        return [False] * len(ends)
+    return [each == end for each, end in zip((w == w[:, :1]).sum(dim=1).tolist(), ends)]

@@ -95,7 +95,7 @@ def test_deviation_and_its_gradient_in_blocks_equal_those_at_once(
     weight = torch.randn(len(LENGTHS), 2 * DIM, generator=torch.Generator().manual_seed(0))
     found = []
     for at_once in (2**18, utterances * frames[0].numel() // torch.get_num_threads() + 1):
-        monkeypatch.setattr("s3prl_vqpool.pooling.moments._AT_ONCE", at_once)
+        monkeypatch.setattr("s3prl_vqpool.pooling.moments.AT_ONCE", at_once)
         pooled = mean_and_deviation(frames, w)
         found.append((pooled, *torch.autograd.grad((pooled * weight).sum(), frames)))
     for at_once, in_blocks in zip(*found):
@@ -115,6 +115,26 @@ def test_deviation_second_derivative() -> None:
     assert_close(kept, plain)
 
 
+@pytest.mark.parametrize("at_once", [1, 2**18])
+def test_padding_and_frames_without_weight_do_not_count(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal and unequal weights, with frames of no weight at the end, within and at the start."""
+    monkeypatch.setattr("s3prl_vqpool.pooling.moments.AT_ONCE", at_once)
+    w = torch.tensor([[1.0, 1, 1, 0, 0], [1, 0, 1, 0, 0], [0, 1, 1, 1, 0], [1, 2, 3, 0, 0], [1, 1, 1, 1, 1]])
+    w = w / w.sum(dim=1, keepdim=True)
+    frames = torch.randn(5, 5, 2, generator=torch.Generator().manual_seed(0)) + 3
+    expected = torch.stack([mean_and_deviation(h[a > 0][None], a[a > 0][None])[0] for h, a in zip(frames, w)])
+    by_hand = torch.stack([h[a > 0].std(dim=0) for h, a in zip(frames, w)])[[0, 1, 2, 4]]
+    assert_close(expected[[0, 1, 2, 4], 2:], by_hand + 1e-5)
+    frames[w == 0] = torch.nan
+    frames.requires_grad_()
+    found = mean_and_deviation(frames, w)
+    found.sum().backward()
+    assert_close(found, expected)
+    assert not frames.grad[w == 0].any()
+
+
 def test_points_are_the_product() -> None:
     """Weights x (mean, mean and deviation) x (nothing, three maps)."""
     assert len(set(points())) == len(points()) == len(WEIGHTS) * 2 * 4
@@ -128,10 +148,12 @@ def test_points_are_the_product() -> None:
 def test_a_thread_works_on_a_mebibyte_at_once(
     shape: tuple[int, ...], utterances: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    frames = torch.empty(1).expand(shape)
+    frames, w = torch.empty(1).expand(shape), torch.ones(shape[:2])
     for threads in (1, 3):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        assert moments._utterances(frames) == max(1, threads * 2**18 // (shape[1] * shape[2]))
+        found, ends = moments._blocks(frames, w)
+        assert found == max(1, threads * 2**18 // (shape[1] * shape[2]))
+        assert ends == [shape[1]] * -(-shape[0] // found)
         if threads == 1:
-            assert moments._utterances(frames) == utterances
-        assert moments._utterances(frames.to("meta")) == shape[0]
+            assert found == utterances
+        assert moments._blocks(frames.to("meta"), w) == (shape[0], [shape[1]])
