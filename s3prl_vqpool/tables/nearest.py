@@ -13,14 +13,10 @@ import torch
 from torch import Tensor
 
 from .. import pooling
-from ..errors import InputError
 from ..pooling import Counts
 from ..pooling.options import grid
 from .features import Features
-
-#: Cosines (float64) this close are equal, so that rounding in a matrix product cannot choose between equal vectors.
-TIE = 1e-12
-_COSINES_AT_ONCE = 2**24
+from .neighbours import nearest
 
 
 @dataclass(frozen=True)
@@ -172,37 +168,3 @@ def share_right(found: Tensor, labels: Tensor, weights: Tensor | None = None) ->
 def predicted(vectors: Tensor, labels: Tensor, train: Tensor, rows: Tensor) -> Tensor:
     """Labels [rows, slots] of the nearest row of ``train``; labels are [N, slots]."""
     return labels[train[nearest(vectors[train], vectors[rows])]]
-
-
-def nearest(index: Tensor, queries: Tensor, block: int | None = None) -> Tensor:
-    """Row of ``index`` [N, D] at the smallest angle to each of ``queries`` [M, D], int64 [M]; ties to the lowest row.
-
-    Exact: cosines in float64, of any floating dtype. A vector of zeros has the cosine 0 with every other.
-    ``block`` queries are compared at once, by default as many as fit into 128 MiB.
-
-    Raises:
-        InputError: vectors that are not finite.
-
-    Examples:
-        >>> import torch
-        >>> index = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-        >>> nearest(index, queries=torch.tensor([[3.0, 1.0], [-1.0, 2.0]]))
-        tensor([0, 1])
-    """
-    index = _directions(index).T.contiguous()  # [D, N]
-    found = []
-    for part in _directions(queries).split(block or max(1, _COSINES_AT_ONCE // index.shape[1])):
-        cosines = part @ index  # [block, N]
-        close = cosines >= cosines.amax(dim=1, keepdim=True) - TIE
-        found.append(close.to(torch.uint8).argmax(dim=1))  # the first of equals
-    return torch.cat(found)
-
-
-def _directions(vectors: Tensor) -> Tensor:
-    """``vectors`` in float64 and of length 1, or 0."""
-    vectors = vectors.double()
-    bad = ~vectors.isfinite().all(dim=1)
-    if bad.any():
-        raise InputError(f"Expected finite vectors, but the one at index {int(bad.nonzero()[0])} is not.")
-    lengths = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
-    return vectors / lengths.masked_fill(lengths == 0, 1)

@@ -1,77 +1,16 @@
-"""Nearest neighbour by angle, and the scores of poolings, against loops."""
+"""Scores of poolings by nearest neighbour, against loops."""
 
 from __future__ import annotations
-
-import math
 
 import pytest
 import torch
 from fakes import SIZES, features, fold, random_codes, random_frames
+from nearest_loop import loop
 from torch import Tensor
 
 from s3prl_vqpool import pooling
-from s3prl_vqpool.errors import InputError
-from s3prl_vqpool.tables.nearest import accuracy, evaluate, nearest
+from s3prl_vqpool.tables.nearest import accuracy, evaluate
 from s3prl_vqpool.tables.table1 import unsupervised
-
-
-def loop(index: Tensor, queries: Tensor) -> list[int]:
-    """Lowest row with the highest cosine, number by number."""
-
-    def cosine(x: list[float], y: list[float]) -> float:
-        length = math.sqrt(math.fsum(a * a for a in x)) * math.sqrt(math.fsum(b * b for b in y))
-        return math.fsum(a * b for a, b in zip(x, y)) / length if length else 0.0
-
-    found = []
-    for query in queries.double().tolist():
-        cosines = [cosine(query, row) for row in index.double().tolist()]
-        found.append(cosines.index(max(cosines)))
-    return found
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
-def test_nearest_equals_loop(dtype: torch.dtype) -> None:
-    generator = torch.Generator().manual_seed(0)
-    index, queries = (torch.randn(n, 7, generator=generator).to(dtype) for n in (50, 20))
-    assert nearest(index, queries).tolist() == loop(index, queries)
-
-
-def test_nearest_equals_sklearn() -> None:
-    neighbors = pytest.importorskip("sklearn.neighbors")
-    generator = torch.Generator().manual_seed(1)
-    index, queries = (torch.randn(n, 16, generator=generator, dtype=torch.float64) for n in (300, 80))
-    known = neighbors.NearestNeighbors(n_neighbors=1, metric="cosine", algorithm="brute").fit(index.numpy())
-    expected = known.kneighbors(queries.numpy(), return_distance=False)[:, 0]
-    assert nearest(index, queries).tolist() == expected.tolist()
-
-
-@pytest.mark.parametrize("block", [1, 2, 3, 7, 64, 1000])
-def test_nearest_block_size_changes_nothing(block: int) -> None:
-    generator = torch.Generator().manual_seed(2)
-    once = torch.randn(37, 5, generator=generator)
-    index = torch.cat([once, 4 * once, once])  # every direction three times
-    queries = torch.cat([once.flip(0), torch.randn(20, 5, generator=generator)])
-    found = nearest(index, queries, block)
-    assert found.tolist() == nearest(index, queries).tolist()
-    assert found[:37].tolist() == list(range(36, -1, -1))
-    assert int(found.max()) < 37
-
-
-def test_nearest_scale_changes_nothing() -> None:
-    index, queries = torch.randn(30, 4), torch.randn(9, 4)
-    scaled = index * torch.logspace(-30, 30, 30).unsqueeze(1)
-    assert nearest(scaled, 1e-20 * queries).tolist() == nearest(index, queries).tolist()
-
-
-def test_nearest_zero_vectors_are_at_a_right_angle_to_all() -> None:
-    index = torch.tensor([[-1.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
-    assert nearest(index, torch.tensor([[0.0, 0.0]])).tolist() == [0]
-    assert nearest(index, torch.tensor([[1.0, -2.0], [1.0, 0.0]])).tolist() == [1, 2]
-
-
-def test_nearest_names_vector_that_is_not_finite() -> None:
-    with pytest.raises(InputError, match="at index 1"):
-        nearest(torch.ones(2, 3), torch.tensor([[1.0, 1, 1], [1, float("nan"), 1]]))
 
 
 def test_accuracy_needs_all_slots_right() -> None:

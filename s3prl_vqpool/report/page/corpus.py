@@ -15,7 +15,7 @@ from ... import pooling
 from ...corpora import audio
 from ...store import Row, Store
 from ...store.encode import weights_of
-from ...tables.nearest import nearest
+from ...tables.neighbours import nearest
 from ...tables.stores import StoredTask, divisions
 from ..embedding import tsne
 from . import media
