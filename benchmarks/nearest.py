@@ -25,7 +25,8 @@ from torch.nn import functional as F
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
-from benchmarks.turns import Figure, Figures, by_turns, machine, ratio  # noqa: E402
+from turns import Figure, Figures, by_turns, machine, ratio  # noqa: E402
+
 from s3prl_vqpool.store import Store  # noqa: E402
 from s3prl_vqpool.tables import nearest, neighbours, stores  # noqa: E402
 
