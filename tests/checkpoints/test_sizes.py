@@ -66,6 +66,10 @@ def test_limits_are_four_times_the_file_and_a_hundred_steps_a_tensor() -> None:
         torch.empty(most + 1, device="meta")
     with pytest.raises(ValueError, match="far larger"), sizes.not_larger(1000, 2):
         torch.zeros(most // 2, device="meta"), torch.ones(most // 2 + 1, device="meta")
+    with sizes.not_larger(1000, 2):
+        torch.full((most,), 1.0, device="meta")
+    with pytest.raises(ValueError, match="far larger"), sizes.not_larger(1000, 2):
+        torch.full((most + 1,), 1.0, device="meta")
     one = torch.zeros(1)
     with sizes.not_larger(1000, 2):
         [one + one for _ in range(100 * 12)]

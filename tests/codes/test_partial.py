@@ -109,7 +109,8 @@ class Changes(UpstreamBase):
 
 def test_upstream_that_changes_its_hidden_states_is_run_as_a_whole() -> None:
     reverse = lambda states: states[::-1]  # noqa: E731
-    assert partial.stops_after(Changes(None), 1)
-    assert not partial.stops_after(Changes(reverse), 1)
-    assert not partial.stops_after(hub.mfcc(), 0)
-    assert not partial.stops_after(Changes(None), 2)  # the last layer needs the whole model
+    assert partial.stops_after(Changes(None), 1) is True
+    assert partial.stops_after(Changes(reverse), 1) is False
+    assert partial.stops_after(hub.mfcc(), 0) is False
+    for layer in (-1, 2, 3):  # the last layer needs the whole model
+        assert partial.stops_after(Changes(None), layer) is False

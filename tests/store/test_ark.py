@@ -57,6 +57,14 @@ def test_archives_of_kaldiio_are_read(dtype: str, text: bool) -> None:
             np.testing.assert_array_equal(vectors, VECTORS)
 
 
+@pytest.mark.parametrize("text", [False, True])
+def test_a_vector_may_have_a_single_number(text: bool) -> None:
+    kaldiio.save_ark("v.ark", {"a": VECTORS[0, :1], "b": VECTORS[1, :1]}, text=text)
+    ids, vectors = ark.read(Path("v.ark"))
+    assert ids == ["a", "b"]
+    np.testing.assert_allclose(vectors, VECTORS[:2, :1], rtol=1e-6)
+
+
 def test_what_embed_writes_is_read() -> None:
     written.write(Path("v.ark"), IDS, VECTORS)
     for name in ("v.ark", "v.scp"):
