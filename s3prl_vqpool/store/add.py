@@ -186,7 +186,10 @@ def _from_upstream(
 def _listing(store: Store) -> Listing:
     """The utterances of the store, row by row."""
     return Listing(
-        [Utterance(row.path, row.label, row.id, 1.0, row.start, row.frames) for row in store.utterances],
+        [
+            Utterance(row.path, row.label, row.id, start=row.start, frames=row.frames)
+            for row in store.utterances
+        ],
         [row.samples for row in store.utterances],
         store.manifest["gain_db"],
         workers(Section("datarc", store.manifest["datarc"])),

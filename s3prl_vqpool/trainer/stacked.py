@@ -65,8 +65,8 @@ def backward(
     """
     projector, output = parameters[PROJECTOR], parameters[OUTPUT]
     by_bias = gradient.sum(dim=1, keepdim=True)  # [H, 1, C]
-    gradients[OUTPUT_BIAS].add_(by_bias[:, 0])
-    gradients[PROJECTOR_BIAS].add_((by_bias @ output)[:, 0])
+    gradients[OUTPUT_BIAS].add_(by_bias.squeeze(1))
+    gradients[PROJECTOR_BIAS].add_((by_bias @ output).squeeze(1))
     gradients[OUTPUT].baddbmm_(by_bias.mT, parameters[PROJECTOR_BIAS][:, None])
     if _output_first(output, done.values):
         left, right = output, gradient.mT @ done.values

@@ -63,6 +63,9 @@ def test_a_vector_may_have_a_single_number(text: bool) -> None:
     ids, vectors = ark.read(Path("v.ark"))
     assert ids == ["a", "b"]
     np.testing.assert_allclose(vectors, VECTORS[:2, :1], rtol=1e-6)
+    kaldiio.save_ark("v.ark", {"a": VECTORS[0, :0]}, text=text)
+    with pytest.raises(InputError, match=r"^v\.ark: "):
+        ark.read(Path("v.ark"))
 
 
 def test_what_embed_writes_is_read() -> None:

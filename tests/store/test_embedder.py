@@ -21,7 +21,7 @@ from s3prl_vqpool import Embedder, cli, pooling
 from s3prl_vqpool.corpora import Utterance, UtteranceDataset, audio
 from s3prl_vqpool.errors import InputError
 from s3prl_vqpool.runner import statistics
-from s3prl_vqpool.store import Store
+from s3prl_vqpool.store import Store, embedder
 from s3prl_vqpool.store.files import STATISTICS
 
 KINDS = ("mfcc", "large", "base")
@@ -199,3 +199,32 @@ def test_no_more_than_a_batch_is_in_memory(
     monkeypatch.setattr(embed, "_encoder", lambda batch: seen.append(len(batch)) or encoder(batch))
     assert len(embed(wavs)) == 6
     assert seen == [2, 2, 2]
+
+
+def test_utterances_are_counted_as_they_are_done(
+    stores: Stores, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+
+    class Bar:
+        def __init__(self, **given: Any) -> None:
+            told.append((given["total"], given["disable"]))
+
+        def __enter__(self) -> Bar:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            told.append("closed")
+
+        def update(self, count: int) -> None:
+            told.append(count)
+
+    monkeypatch.setattr(embedder, "tqdm", Bar)
+    embed, given = make("mfcc", "AP", batch_seconds=2), paths(stores("mfcc"))
+    for progress in (True, False):
+        told.clear()
+        embed(given, progress)
+        first, *counts, last = told
+        assert (first, last) == ((len(given), None if progress else True), "closed")
+        assert len(counts) > 1
+        assert sum(counts) == len(given)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.testing import assert_close
 
+from s3prl_vqpool.errors import InputError
 from s3prl_vqpool.trainer import batched as trainer
 from s3prl_vqpool.trainer.batched import Heads, Run
 
@@ -191,3 +192,34 @@ def test_small_gradients_are_clipped_as_torch_clips_them(make: Make) -> None:
         assert clip_grad_norm_(other.parameters.values(), 1e-6) > 1e-6
         for name, value in other.parameters.items():
             assert_close(before[name] - run.parameters[name], 1e6 * value.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "fused"),
+    [
+        *(({"torch_optim_name": name}, True) for name in ("Adam", "AdamW", "SGD", "Adagrad")),
+        *(({"torch_optim_name": name}, False) for name in ("Adadelta", "RMSprop")),
+        ({"torch_optim_name": "Adam", "foreach": False}, False),
+        ({"torch_optim_name": "Adam", "fused": False}, False),
+    ],
+)
+def test_one_kernel_a_step_where_torch_has_one_and_the_config_leaves_it(
+    optimizer: dict, fused: bool, make: Make
+) -> None:
+    (run,) = make("er", ["VQ-LP"], lr=1e-2, **optimizer)
+    run.prepare()
+    assert run.fused == fused
+    assert bool(run.optimizer.param_groups[0].get("fused")) == fused
+    state = run.state(0, 0)
+    assert not any(
+        group.get("fused") for group in state["Optimizer"]["param_groups"]
+    )  # as S3PRL's runner saves it
+    run.load(state)
+    assert bool(run.optimizer.param_groups[0].get("fused")) == fused
+
+
+@pytest.mark.parametrize("name", ["LBFGS", "SparseAdam"])
+def test_optimizers_that_need_more_than_gradients_are_refused(name: str, make: Make) -> None:
+    (run,) = make("er", ["VQ-LP"], lr=1e-2, torch_optim_name=name)
+    with pytest.raises(InputError, match=f"torch_optim_name {name}: takes no steps on plain gradients"):
+        run.prepare()
