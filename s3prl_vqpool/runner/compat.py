@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 
 from ..errors import InputError
 from ..files import whole
+from . import late
 
 RUNNER = "s3prl.downstream.runner"
 LIBRARY = "s3prl.nn.upstream"
@@ -90,8 +91,9 @@ def prepare(module: ModuleType) -> None:
     """Before a module of S3PRL runs: apply the shims, and let its imports find `seen`."""
     apply()
     logging.getLogger("s3prl.upstream.espnet_hubert.expert").setLevel(logging.ERROR)  # that ESPnet is missing
-    if seen:
-        vars(module)["__builtins__"] = {**vars(builtins), "__import__": _import}
+    if seen or module.__name__ in late.MODULES:
+        imported = late.importer(_import) if module.__name__ in late.MODULES else _import
+        vars(module)["__builtins__"] = {**vars(builtins), "__import__": imported}
 
 
 def _import(
