@@ -8,7 +8,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import add_checkpoint, add_device, add_model_config, add_option, add_overwrite, add_upstream
+from .options import (
+    add_checkpoint,
+    add_device,
+    add_model_config,
+    add_option,
+    add_overwrite,
+    add_precision,
+    add_upstream,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, metavar="OUT", required=True, help="file, or folder, to write")
     add_overwrite(parser)
     add_device(parser)
+    add_precision(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -146,12 +155,14 @@ def _embedder(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
         statistics=args.statistics,
         layer=args.layer,
         device=devices.chosen(args.device),
+        precision=args.precision,
         **values,
     )
     options = {
         "pooling": embedder.method.name,
         "options": values,
         "layer": args.layer,
+        "precision": args.precision,
         "statistics": files.sha256(args.statistics) if args.statistics else None,
     }
     return embedder, options

@@ -8,7 +8,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .options import add_checkpoint, add_corpora, add_device, add_dtype, add_model_config, add_upstream
+from .options import (
+    add_checkpoint,
+    add_corpora,
+    add_device,
+    add_dtype,
+    add_model_config,
+    add_precision,
+    add_upstream,
+)
 
 HELP = (
     "Run the upstream once over every utterance of a downstream's corpus, and keep the codes and the pooled vectors of "
@@ -50,12 +58,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", action="store_true", help="also keep the frames, averaged over layers")
     add_device(parser)
     add_dtype(parser)
+    add_precision(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     import torch
 
     from ..codes.entries import check_given
+    from ..codes.precision import require
     from ..errors import unknown_name
     from ..runner import named, plugin
     from ..runner.config import read
@@ -77,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
     listing = rows.listing(args.downstream, config)
     upstream = entry(ckpt=args.checkpoint, model_config=args.model_config, refresh=False)
     upstream.eval().to(device)
+    require(args.precision, upstream, args.upstream, device)
     with torch.no_grad():
         states = upstream([torch.zeros(16000, device=device)])["hidden_states"]
     options = {
@@ -88,6 +99,7 @@ def run(args: argparse.Namespace) -> int:
         "poolings": poolings,
         "frames": args.frames,
         "dtype": args.dtype,
+        "precision": args.precision,
     }
     wanted = manifest.describe(options, upstream, states, listing, device)
     if extract(upstream, listing, wanted, args.store, device, rank, world):

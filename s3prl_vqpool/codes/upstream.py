@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import pooling
 from ..errors import InputError
@@ -92,6 +92,11 @@ class WithCodes:
             int64 [B, T, G], T at least the frames of the longest utterance; what stands in padding is ignored.
         """
         raise NotImplementedError
+
+    @property
+    def transformer(self) -> nn.Module | None:
+        """The module behind everything that codes are made from; None where there is none."""
+        return None
 
     def without_padding(self) -> AbstractContextManager[None] | None:
         """A context that keeps an utterance's numbers independent of its batch; None if that needs equal lengths."""

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from .. import pooling
+from ..codes.precision import FLOAT32
 from ..codes.upstream import WithCodes
 from ..corpora import Utterance, audio
 from ..errors import InputError
@@ -165,7 +166,8 @@ def _from_upstream(
             file=sys.stderr,
         )
     needed = {name: poolings[name] for names in missing.values() for name in names}
-    encoder = Encoder(_upstream(store, device), needed, False, getattr(torch, store.manifest["dtype"]))
+    dtype, precision = getattr(torch, store.manifest["dtype"]), store.manifest.get("precision", FLOAT32)
+    encoder = Encoder(_upstream(store, device), needed, False, dtype, precision)
 
     def encode(batch: Batch) -> list[Encoded]:
         for row, sha256 in zip(batch.rows, batch.hashes):

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from .. import pooling
 from ..codes.entries import check_given
+from ..codes.precision import FLOAT32, require
 from ..corpora import audio
 from ..errors import InputError
 from ..pooling import Counts, LinearMap
@@ -42,6 +43,7 @@ class Embedder:
         layer: of the hidden states, from 0; None for the mean over all of them.
         device: by default CUDA where torch sees it, else the CPU.
         batch_seconds: most speech in a batch, padding included; by default that of a store.
+        precision: of the transformer: float32, bf16, or on a GPU fp16. Codes are those of float32.
         options: those of the pooling, such as VQ-SIF's ``a``.
 
     Raises:
@@ -65,6 +67,7 @@ class Embedder:
         layer: int | None = None,
         device: str | torch.device | None = None,
         batch_seconds: float | None = None,
+        precision: str = FLOAT32,
         **options: Any,
     ) -> None:
         self.method, self.layer = _storable(pooling, statistics), layer
@@ -74,11 +77,12 @@ class Embedder:
         entry = plugin.entry_of(upstream)
         check_given(entry, ckpt=ckpt, model_config=model_config)
         self.upstream = entry(ckpt=ckpt, model_config=model_config, refresh=False).eval().to(self.device)
+        require(precision, self.upstream, upstream, self.device)
         counts, self.map = self._loaded(statistics, values)
         self._options = {**self.method.unmapped.own(values), **({"counts": counts} if counts else {})}
         self._deviates = self.method.moments is not None and layer is None
         poolings = {} if self._deviates else {self.method.unmapped.name: self._options}
-        self._encoder = Encoder(self.upstream, poolings, self._deviates, torch.float32)
+        self._encoder = Encoder(self.upstream, poolings, self._deviates, torch.float32, precision)
 
     def _loaded(
         self, path: str | Path | None, values: dict[str, Any]

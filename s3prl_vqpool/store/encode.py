@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from .. import codes, pooling
 from ..codes.blocks import up_to_rounding
+from ..codes.precision import FLOAT32, transformer_in
 from ..codes.upstream import WithCodes
 from ..pooling.point import moments
 
@@ -31,10 +32,19 @@ class Encoder:
         upstream: in eval mode, on its device.
         frames: whether averaged frames are wanted.
         dtype: of the vectors and frames.
+        precision: of the transformer, one that `precision.require` lets pass.
     """
 
-    def __init__(self, upstream: WithCodes, poolings: Poolings, frames: bool, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        upstream: WithCodes,
+        poolings: Poolings,
+        frames: bool,
+        dtype: torch.dtype,
+        precision: str = FLOAT32,
+    ) -> None:
         self.upstream, self.poolings, self.frames, self.dtype = upstream, poolings, frames, dtype
+        self.precision = precision
 
     def __call__(self, wavs: Sequence[Tensor], known: Sequence[Tensor] | None = None) -> list[Encoded]:
         """For each of B waveforms [samples] on the upstream's device, on the CPU:
@@ -46,7 +56,14 @@ class Encoder:
         """
         padding = self.upstream.without_padding()
         batch = list(zip(wavs, [None] * len(wavs) if known is None else known))
-        with torch.inference_mode(), padding or nullcontext(), exact_convolutions(), up_to_rounding():
+        shorter = transformer_in(self.precision, self.upstream)
+        with (
+            torch.inference_mode(),
+            padding or nullcontext(),
+            exact_convolutions(),
+            up_to_rounding(),
+            shorter,
+        ):
             together = (
                 [batch]
                 if padding is not None

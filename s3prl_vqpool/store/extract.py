@@ -77,7 +77,9 @@ def extract(
             export.keep(folder, listing.divisions)
             _say(listing, wanted, lengths, there, world)
         poolings: dict[str, dict] = {name: {} for name in wanted["poolings"]}
-        encoder = Encoder(upstream, poolings, wanted["frames"], getattr(torch, wanted["dtype"]))
+        encoder = Encoder(
+            upstream, poolings, wanted["frames"], getattr(torch, wanted["dtype"]), wanted["precision"]
+        )
 
         def write(number: int, encoded: list[Encoded], rows: list[Row]) -> None:
             writer.write_shard(number, _joined(encoded, wanted["codebook_sizes"]), shards[number], rows)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from .. import __version__, pooling
+from ..codes.precision import FLOAT32
 from ..codes.upstream import WithCodes
 from ..corpora.tasks import by_downstream
 from ..errors import InputError
@@ -23,6 +24,9 @@ FORMAT = 1
 #: Recorded but not compared: paths, and what changes numbers only by rounding.
 _RECORDED = ("ckpt", "upstream_model_config", "datarc", "threads", "version", "torch")
 
+#: What stores of earlier versions do not say.
+_EARLIER = {"precision": FLOAT32}
+
 
 def describe(
     options: Mapping[str, Any],
@@ -35,7 +39,7 @@ def describe(
 
     Args:
         options: upstream (its name), ckpt, upstream_model_config, downstream, datarc, poolings (as `checked` gives
-            them), frames, dtype.
+            them), frames, dtype; precision, where it is not float32.
         hidden_states: those of any utterance, for their number and size.
 
     Raises:
@@ -44,6 +48,7 @@ def describe(
     ckpt, given = options["ckpt"], options["upstream_model_config"]
     return {
         "format": FORMAT,
+        "precision": FLOAT32,
         **options,
         "ckpt": os.path.abspath(ckpt) if ckpt and os.path.exists(ckpt) else ckpt,
         "upstream_model_config": os.path.abspath(given) if given else None,
@@ -82,9 +87,10 @@ def agree(folder: Path, wanted: Mapping[str, Any], writer: Writer) -> Mapping[st
         return wanted
     there = read_json(folder / MANIFEST)
     for key, value in wanted.items():
-        if key not in _RECORDED and there.get(key) != value:
+        begun = there.get(key, _EARLIER.get(key))
+        if key not in _RECORDED and begun != value:
             raise InputError(
-                f"{folder}: was begun with {key} {there.get(key)!r}, but now it is {value!r}: "
+                f"{folder}: was begun with {key} {begun!r}, but now it is {value!r}: "
                 "give the same options to continue, or name another --store."
             )
     return there

@@ -25,7 +25,7 @@ class PrefixEncoder(Encoder):
     """
 
     def __init__(self, like: Encoder, every: int) -> None:
-        super().__init__(like.upstream, like.poolings, like.frames, like.dtype)
+        super().__init__(like.upstream, like.poolings, like.frames, like.dtype, like.precision)
         self.every = every
 
     def _vectors(

@@ -42,6 +42,7 @@ def error(capsys: pytest.CaptureFixture) -> str:
         ("large", ["--poolings", "AP"], r"poolings \['VQ-LP', .*\], but now it is \['AP'\]"),
         ("base", ["--poolings", "AP"], "poolings"),
         ("mfcc", [], "upstream 'wav2vec2_vq_local', but now it is 'mfcc_vq'"),
+        ("large", ["--precision", "bf16"], "precision 'float32', but now it is 'bf16'"),
     ],
 )
 def test_another_configuration_is_refused(

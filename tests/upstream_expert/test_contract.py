@@ -20,6 +20,7 @@ from transformers import Wav2Vec2FeatureExtractor
 
 from s3prl_vqpool import codes
 from s3prl_vqpool.checkpoints import fairseq
+from s3prl_vqpool.codes import precision
 from s3prl_vqpool.codes.codebook import Codebook
 from s3prl_vqpool.codes.kmeans import KMeansCodebooks
 from s3prl_vqpool.codes.upstream import WithCodes, best_entries, check_finite
@@ -207,6 +208,30 @@ def test_lengths_are_the_frames_that_each_utterance_has_alone(pair: Pair) -> Non
 def test_contract_holds_under_autocast(pair: Pair) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         check(*pair, waves(*LENGTHS))
+
+
+@torch.no_grad()
+def test_codes_do_not_change_with_the_precision_of_the_transformer(pair: Pair) -> None:
+    _, ours = pair
+    wavs, device = waves(*LENGTHS), torch.device("cpu")
+    if ours.transformer is None:
+        with pytest.raises(InputError, match="precision bf16: it has no transformer behind its codes"):
+            precision.require("bf16", ours, "it", device)
+        return
+    precision.require("bf16", ours, "it", device)
+    expected, dtypes = ours(wavs), []
+    linear = next(module for module in ours.transformer.modules() if isinstance(module, torch.nn.Linear))
+    handle = linear.register_forward_hook(lambda *args: dtypes.append(args[2].dtype))
+    with precision.transformer_in("bf16", ours):
+        found = ours(wavs)
+    handle.remove()
+    assert torch.equal(found["codes"], expected["codes"])
+    assert set(dtypes) <= {
+        torch.bfloat16
+    }  # of attention, torch takes the weights without a call of the module
+    last, states = expected["hidden_states"][-1], found["hidden_states"][-1].float()
+    assert 0 < (states - last).norm() < 0.05 * last.norm()
+    assert torch.equal(ours(wavs)["hidden_states"][-1], last)
 
 
 def test_results_are_the_same_every_time(pair: Pair) -> None:

@@ -85,6 +85,10 @@ class UpstreamExpert(WithCodes, _HfWav2Vec2):
     def _keep_latents(self, module: nn.Module, args: tuple, output: Tensor) -> None:
         self._latents = output.detach()
 
+    @property
+    def transformer(self) -> nn.Module | None:
+        return self.model.encoder if self.coded_layer is None else None
+
     def without_padding(self) -> AbstractContextManager[None] | None:
         if not isinstance(self.model, _MASKED):
             return None

@@ -15,7 +15,7 @@ from s3prl.upstream.roberta.expert import UpstreamExpert as _Roberta
 from s3prl.upstream.roberta.hubconf import _vq_wav2vec_codeids_wrapper
 from s3prl.upstream.roberta.roberta_model import RobertaEncoder, RobertaModel
 from s3prl.upstream.vq_wav2vec_vq.expert import UpstreamExpert as VqWav2Vec
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from s3prl_vqpool.checkpoints import sections
@@ -65,6 +65,10 @@ class UpstreamExpert(WithCodes, _Roberta):
         self.window, self.hop, self.min_frames = coder.window - 2 * coder.hop, coder.hop, 3
         self._text = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
         self.use_statistics(model_config)
+
+    @property
+    def transformer(self) -> nn.Module:
+        return self.roberta
 
     @torch.no_grad()
     def quantize(self, result: dict[str, Any], wavs: Sequence[Tensor]) -> Tensor:

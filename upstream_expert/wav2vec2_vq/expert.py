@@ -52,6 +52,10 @@ class UpstreamExpert(WithCodes, _Wav2Vec2):
     def _keep_latents(self, module: nn.Module, args: tuple, output: Tensor) -> None:
         self._latents = output.detach()
 
+    @property
+    def transformer(self) -> nn.Module:
+        return self.model.encoder
+
     def without_padding(self) -> AbstractContextManager[None] | None:
         return convolved_apart(self.model, lambda: self.samples) if masks_padding(self.model) else None
 
