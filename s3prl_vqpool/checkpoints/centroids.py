@@ -83,7 +83,7 @@ def _matrix(content: Any) -> Tensor:
 
 
 def _only(content: Mapping[str, Any]) -> Tensor:
-    matrices = {key: value for key, value in content.items() if getattr(_tensor(value), "ndim", 0) == 2}
+    matrices = {key: value for key, value in content.items() if getattr(_tensor(value), "ndim", None) == 2}
     if len(matrices) != 1:
         names = shortened(", ".join(sorted(map(str, content)))) or "nothing"
         raise Malformed(

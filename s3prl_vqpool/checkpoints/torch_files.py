@@ -167,8 +167,8 @@ def _start(file: IO[bytes], member: zipfile.ZipInfo) -> int:
     header = file.read(30)
     if header[:4] != b"PK\3\4":
         raise Malformed("no local header")
-    name, extra = struct.unpack("<HH", header[26:30])
-    return member.header_offset + 30 + name + extra
+    name, extra = struct.unpack("<HH", header[26:])
+    return file.tell() + name + extra
 
 
 def _legacy(path: Path, file: IO[bytes], size: int, only: Only) -> Any:

@@ -149,6 +149,10 @@ CASES = {
         lambda: build("VAP", 7)(FRAMES, LENGTHS),
         "Expected frames [B, T, 7], but got [4, 50, 6].",
     ),
+    "frames of other D under weights": (
+        lambda: build("VQ-LP", 7)(FRAMES, LENGTHS, CODES),
+        "Expected frames [B, T, 7], but got [4, 50, 6].",
+    ),
     "integer frames": (
         lambda: build("AP", 6)(FRAMES.long(), LENGTHS),
         "Expected frames of a floating dtype, but got torch.int64.",

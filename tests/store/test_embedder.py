@@ -228,3 +228,10 @@ def test_utterances_are_counted_as_they_are_done(
         assert (first, last) == ((len(given), None if progress else True), "closed")
         assert len(counts) > 1
         assert sum(counts) == len(given)
+
+
+@pytest.mark.parametrize("layer", [-1, 4])
+def test_a_layer_that_is_not_there_is_refused(layer: int, stores: Stores, make: Make) -> None:
+    assert stores("large").manifest["layers"] == 4
+    with pytest.raises(InputError, match=rf"^layer {layer}: this upstream's hidden states are 0 to 3\.$"):
+        make("large", "AP", layer=layer)(paths(stores("large"))[:1])

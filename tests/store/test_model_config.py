@@ -17,9 +17,10 @@ from stores import overrides, tree
 from s3prl_vqpool import cli, pooling
 from s3prl_vqpool.codes.codebook import Codebook
 from s3prl_vqpool.corpora import audio
+from s3prl_vqpool.errors import InputError
 from s3prl_vqpool.pooling import Counts
 from s3prl_vqpool.runner import plugin
-from s3prl_vqpool.store import Store
+from s3prl_vqpool.store import Store, manifest
 
 SHIPPED = plugin.folder("upstream_expert") / "kmeans_vq" / "mfcc.safetensors"
 
@@ -81,3 +82,11 @@ def test_upstream_that_runs_again_is_given_it(datarc: dict[str, Any], codebook: 
         module = pooling.build("VQ-Squash-AND", 39)
         expected = module(result["hidden_states"][0], result["code_lengths"], result["codes"])
         torch.testing.assert_close(store.vectors("VQ-Squash-AND", [row])[0], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes(b"abc")
+    assert manifest._hash(str(tmp_path / "a.yaml")) == hashlib.sha256(b"abc").hexdigest()
+    for path in (tmp_path, tmp_path / "none.yaml"):
+        with pytest.raises(InputError, match=rf"^-g {path}: cannot be read \("):
+            manifest._hash(str(path))
