@@ -33,7 +33,7 @@ def group_weights(groups: Tensor, mask: Tensor) -> Tensor:
 def _neighbour_weights(batch: Batch, joined: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """Groups are runs in which frames t and t + 1 agree in the codebooks taken together by ``joined``."""
     same = reduce(joined, (codes[:, 1:] == codes[:, :-1] for codes in batch.codes))
-    runs = torch.zeros_like(batch.codes[0])
+    runs = torch.zeros_like(batch.mask, dtype=torch.int64)
     torch.cumsum(~(same & batch.mask[:, 1:]), dim=1, out=runs[:, 1:])
     return group_weights(runs, batch.mask)
 

@@ -81,6 +81,9 @@ def test_names_and_objects_are_only_told() -> None:
     assert isinstance(made, Record)
     assert (made.name, made.state) == (Name("x.y", "Z"), {"a": 2})
     assert read(b"cx.y\nZ\n.") == Name("x.y", "Z")
+    with_keywords = read(b"\x80\x04I7\ncx.y\nZ\n(I1\nt}\x92\x86.")  # NEWOBJ_EX
+    assert with_keywords[0] == 7
+    assert (with_keywords[1].name, with_keywords[1].state) == (Name("x.y", "Z"), None)
     assert read(b"ccollections\nOrderedDict\n(tR.") == {}
     assert isinstance(read(b"ccollections\nOrderedDict\n(I1\ntR."), Record)
     assert read(b"\x80\x02X\x01\0\0\0aQ.") == ("id", "a")

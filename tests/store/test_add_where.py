@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -66,7 +67,8 @@ def test_the_first_rank_alone_shows_its_work(
     rank: int, copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     shown = []
-    monkeypatch.setattr(filling, "go_through", lambda *given: shown.append(given[4]))
+    monkeypatch.setattr(filling, "progress", lambda *given: shown.append(given[-1]) or nullcontext())
+    monkeypatch.setattr(filling, "go_through", lambda *_: None)
     assert not filling.add(Store.open(copy), ["VQ-Squash-OR"], {}, rank, 2)
     assert shown == [rank == 0]
     assert ("h of speech" in capsys.readouterr().err) == (rank == 0)
