@@ -26,7 +26,7 @@ test: $(VENV)/.test ## install, then all tests
 lint: $(VENV)/.test ## ruff and mypy
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy s3prl_vqpool
+	MYPYPATH=benchmarks:tests/reference $(VENV)/bin/mypy s3prl_vqpool benchmarks
 
 format: $(VENV)/.test ## let ruff lay out the code
 	$(VENV)/bin/ruff format .

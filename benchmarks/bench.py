@@ -25,6 +25,9 @@ HERE = Path(__file__).resolve().parent
 #: Program and options of a short run, which together take about 20 minutes on two cores.
 RUNS: Mapping[str, Sequence[str]] = {
     "upstream_overhead": ["--clips", "4x4", "8x1", "--pairs", "11", "--threads", "1"],
+    "extraction": ["--sizes", "base", "--clips", "10x1", "0.4,2,8", "--rounds", "5"],
+    "pooling": ["--device", "cpu", "--repeats", "9"],
+    "learned_poolings": ["--rounds", "3"],
     "runner_vs_store": ["--sweep-only"],
     "embed": ["--files", "200"],
     "scale": ["store", "memory", "ranks", "--files", "1000", "4000", "--corpora", "VoxCeleb1 and 2, 2,900 h"],

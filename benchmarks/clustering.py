@@ -78,7 +78,7 @@ def main() -> None:
     for method in methods.METHODS:
         base = found["AP", method][1]
         for among, names in (("AP", ["AP"]), ("the paper's points", named), ("the product", every)):
-            best = max(names, key=lambda name, method=method: on_dev[name, method])
+            best = max(names, key={name: on_dev[name, method] for name in names}.__getitem__)
             clusters = found[best, method][1]
             told = scores(clusters, test)
             drawn = halves(test, clusters, base)

@@ -30,6 +30,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +108,11 @@ def changes(node: Any, chosen: bool) -> Iterator[tuple[str, Any, Callable[[Any],
         for k, each in enumerate(body if isinstance(body, list) else ()):
             if _droppable(each):
                 drop = f"drops {ast.unparse(each).splitlines()[0][:60]}"
-                yield (
-                    drop,
-                    each,
-                    lambda it, branch=branch, k=k: getattr(it, branch).__setitem__(k, ast.Pass()),
-                )
+                yield drop, each, partial(_drop, branch, k)
+
+
+def _drop(branch: str, k: int, node: ast.AST) -> None:
+    getattr(node, branch)[k] = ast.Pass()
 
 
 def _chosen(tree: ast.Module) -> set[int]:

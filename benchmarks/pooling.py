@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from statistics import median
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
+from turns import Figures, by_turns, ratio, seconds
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "reference")]
@@ -45,18 +45,6 @@ def speech_like_codes(count: int, frames: int, generator: torch.Generator) -> Te
     return codes
 
 
-def seconds(call: Callable[[], object], device: str) -> float:
-    """Of the one thread, where there is one: other jobs on its core do not count."""
-    clock = time.thread_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
-    if device == "cuda":
-        torch.cuda.synchronize()
-    start = clock()
-    call()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return clock() - start
-
-
 def peak_bytes(call: Callable[[], object], device: str) -> int:
     if device == "cuda":
         torch.cuda.synchronize()
@@ -75,7 +63,7 @@ def peak_bytes(call: Callable[[], object], device: str) -> int:
     return peak
 
 
-def measure(shape: tuple[int, int, int], device: str, repeats: int) -> None:
+def measure(shape: tuple[int, int, int], device: str, repeats: int, figures: Figures) -> None:
     """Print one table."""
     generator = torch.Generator().manual_seed(0)
     count, frames_, _ = shape
@@ -91,6 +79,8 @@ def measure(shape: tuple[int, int, int], device: str, repeats: int) -> None:
     codes, lengths = codes.to(device), lengths.to(device)
     mask = torch.arange(frames_, device=device) < lengths[:, None]
 
+    place = f"[B, T, D] = {list(shape)}, {device}"
+
     def usual_mean() -> Tensor:
         return (frames * mask.unsqueeze(2)).sum(dim=1) / lengths.unsqueeze(1)
 
@@ -98,19 +88,16 @@ def measure(shape: tuple[int, int, int], device: str, repeats: int) -> None:
         return torch.bmm((mask / lengths.unsqueeze(1)).unsqueeze(1), frames).squeeze(1)
 
     def report(name: str, call: Callable[[], object], loops: str, goal: str) -> None:
-        times = []
-        for repeat in range(repeats + 5):
-            sample = tuple(seconds(f, device) for f in (usual_mean, fastest_mean, call))
-            if repeat >= 5:
-                times.append(sample)
-        milliseconds = 1e3 * median(t for _, _, t in times)
-        usual, fastest = median(t / a for a, _, t in times), median(t / b for _, b, t in times)
+        times = by_turns({"usual": usual_mean, "fastest": fastest_mean, "it": call}, repeats, device, 5)
+        milliseconds = 1e3 * median(times["it"])
+        usual = figures.add(f"{place}, {name} over the usual mean", ratio(times, "it", "usual")).value
+        fastest = figures.add(f"{place}, {name} over the fastest mean", ratio(times, "it", "fastest")).value
         peak = peak_bytes(call, device) / 2**20
         print(
             f"| {name} | {milliseconds:.2f} | {usual:.2f} | {fastest:.2f} | {goal} | {peak:.2f} | {loops} |"
         )
 
-    print(f"\n### [B, T, D] = {list(shape)}, {device}\n")
+    print(f"\n### {place}\n")
     print("| pooling | ms | x usual mean | x fastest mean | goal | peak MiB | loops ms |")
     print("|---|---|---|---|---|---|---|")
     report("usual masked mean", usual_mean, "", "")
@@ -130,11 +117,11 @@ def measure(shape: tuple[int, int, int], device: str, repeats: int) -> None:
 
         report(name, partial(pooling, frames, lengths, codes), loops, "" if goal is None else f"{goal:g}")
 
-    measure_deviation(partial(seconds, device=device), (frames, lengths, codes), seen, repeats)
+    measure_deviation(place, (frames, lengths, codes), seen, repeats, figures)
 
 
 def measure_deviation(
-    timed: Callable[[Callable[[], object]], float], inputs: Sequence[Tensor], seen: Counts, repeats: int
+    place: str, inputs: Sequence[Tensor], seen: Counts, repeats: int, figures: Figures
 ) -> None:
     """Print how much longer every point with +std takes than its sibling without, by turns."""
     maps = dict.fromkeys(m.map.name if m.map else "" for m in map(method, points()))
@@ -149,9 +136,15 @@ def measure_deviation(
         ]
         calls = [[partial(each, *inputs) for each in pair] for pair in pairs]
         calls.append([partial(backward, each, *inputs) for each in plain])
-        found = [[tuple(map(timed, pair)) for _ in range(repeats + 5)][5:] for pair in calls]
-        ratios = " | ".join(f"{median(b / a for a, b in times):.2f}" for times in found)
-        print(f"| {name} | {1e3 * median(b for _, b in found[0]):.2f} | {ratios} |")
+        found = [
+            by_turns(dict(zip(("mean", "std"), pair)), repeats, inputs[0].device.type, 5) for pair in calls
+        ]
+        ratios = [
+            figures.add(f"{place}, {name}, {column}", ratio(times, "std", "mean")).value
+            for column, times in zip(columns, found)
+        ]
+        cells = " | ".join(f"{each:.2f}" for each in ratios)
+        print(f"| {name} | {1e3 * median(found[0]['std']):.2f} | {cells} |")
 
 
 def module(name: str, frames: Tensor, seen: Counts) -> torch.nn.Module:
@@ -181,13 +174,15 @@ def main() -> None:
         "--device", choices=devices, nargs="+", default=devices, help="default: all there are"
     )
     parser.add_argument("--repeats", type=int, default=50, help="timed runs of each pooling (default: 50)")
+    Figures.option(parser)
     arguments = parser.parse_args()
+    figures = Figures(arguments.json)
     gpu = f", {torch.cuda.get_device_name()}" if "cuda" in arguments.device else ""
     print(f"torch {torch.__version__}, {torch.get_num_threads()} CPU threads, {platform.machine()}{gpu}")
     with torch.no_grad():
         for device in arguments.device:
             for shape in SHAPES:
-                measure(shape, device, arguments.repeats)
+                measure(shape, device, arguments.repeats, figures)
 
 
 if __name__ == "__main__":

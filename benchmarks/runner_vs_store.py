@@ -70,8 +70,9 @@ class RandomStore(Store):
 
     def __init__(self, config: Config) -> None:
         self.folder = Path("random")
-        self.utterances, self.added = listing(TASK, config).utterances, {}
-        self._by_key = {key(utterance): row for row, utterance in enumerate(self.utterances)}
+        found: Any = listing(TASK, config).utterances
+        self.utterances, self.added = found, {}
+        self._by_key = {key(utterance): row for row, utterance in enumerate(found)}
         self.manifest = {
             **dict.fromkeys(("upstream", "ckpt", "upstream_model_config", "fingerprint", "list_sha256"), ""),
             **{"poolings": self.poolings, "dtype": "float32", "layers": 13, "dim": 768},
