@@ -4,8 +4,8 @@
 The models have base or large size (24 layers of 1,024, LayerNorm in the CNN) and random weights. "runner" is the
 upstream as `run_downstream.py` calls it, on the same padded batch as S3PRL's. "store" is the same batch as `vqpool
 extract` computes it: in a model with GroupNorm, utterances of different lengths go through the CNN apart. The other
-forms are the store's with `--precision`. Ratios are S3PRL's time over ours: above 1 is faster. The largest difference of
-the runner's hidden states is shown.
+forms are the store's with `--precision`. Ratios are S3PRL's time over ours: above 1 is faster. The largest difference
+of the runner's hidden states is shown.
 """
 
 from __future__ import annotations
