@@ -43,8 +43,8 @@ def extract(
     wanted: dict[str, Any],
     folder: Path,
     device: torch.device,
-    rank: int = 0,
-    world: int = 1,
+    rank: int,
+    world: int,
 ) -> bool:
     """Write this rank's missing shards, then those that are left of others'. Who finishes last writes `done.json`.
 
