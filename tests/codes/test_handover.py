@@ -210,3 +210,10 @@ def test_codes_are_made_at_the_rate_of_the_hidden_states(more: int, fits: bool) 
     else:
         with pytest.raises(InputError, match=f"codes of {49 + more} frames, but hidden states of 49"):
             Longer()([torch.zeros(16000)])
+
+
+def test_an_upstream_must_say_how_it_quantizes() -> None:
+    with pytest.raises(NotImplementedError):
+        WithCodes().quantize({}, [])
+    assert WithCodes().quantized_alone(torch.zeros(16000)) is None
+    assert WithCodes().without_padding() is None

@@ -13,6 +13,7 @@ from training import SECTION, Config, one_line, state_of, train
 
 from s3prl_vqpool.files import alone
 from s3prl_vqpool.store import Store
+from s3prl_vqpool.trainer import loop
 from s3prl_vqpool.trainer.runs import best, groups
 
 
@@ -53,6 +54,33 @@ def test_train_takes_a_whole_number_as_rate(ic: Any, config: Config, tmp_path: P
     file = config({"lr": 1}, total_steps=1)
     assert train(ic("mfcc")[1], file, tmp_path) == 0
     assert state_of(tmp_path / "VQ-LP" / "lr=1e+0", "states-1.ckpt")["Config"]["optimizer"]["lr"] == 1
+
+
+def test_steps_are_counted_from_where_training_goes_on(
+    ic: Any, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+
+    class Bar:
+        def __init__(self, **given: Any) -> None:
+            told.append((given["initial"], given["total"]))
+
+        def __enter__(self) -> Bar:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            told.append("closed")
+
+        def update(self) -> None:
+            told.append("step")
+
+    monkeypatch.setattr(loop, "tqdm", Bar)
+    assert train(ic("mfcc")[1], config(total_steps=5, save_step=2), tmp_path) == 0
+    assert told == [(0, 5), *["step"] * 5, "closed"]
+    told.clear()
+    (tmp_path / "VQ-LP" / "lr=1e-4" / "states-5.ckpt").unlink()
+    assert train(ic("mfcc")[1], config(total_steps=5, save_step=2), tmp_path) == 0
+    assert told == [(4, 5), "step", "closed"]
 
 
 @pytest.mark.parametrize(
