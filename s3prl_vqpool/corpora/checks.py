@@ -21,11 +21,13 @@ def require_classes(corpus: Corpus, allow_missing_classes: bool | Sequence[str] 
         InputError: a class that has none; names the first, counts all. Or a name that is no class.
     """
     known = {name for names in corpus.classes for name in names}
-    allowed = _allowed(allow_missing_classes, known)
+    may_lack = allowed(allow_missing_classes, known)
     for split in SPLITS:
         for slot, names in enumerate(corpus.classes):
             found = {utterance.label[slot] for utterance in corpus.splits[split]}
-            missing = [name for index, name in enumerate(names) if index not in found and name not in allowed]
+            missing = [
+                name for index, name in enumerate(names) if index not in found and name not in may_lack
+            ]
             if missing:
                 raise InputError(
                     f"{corpus.name}: {split} has no utterance of {_shown(missing)} ({len(missing)} of {len(names)}"
@@ -33,7 +35,8 @@ def require_classes(corpus: Corpus, allow_missing_classes: bool | Sequence[str] 
                 )
 
 
-def _allowed(given: bool | Sequence[str], known: set[str]) -> set[str]:
+def allowed(given: bool | Sequence[str], known: set[str]) -> set[str]:
+    """The names of ``known`` classes that `ALLOW` lets lack utterances; InputError for a name that is no class."""
     given = {"true": True, "false": False}.get(str(given).lower(), given)  # `-o` knows True only
     if isinstance(given, bool):
         return known if given else set()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import random
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -53,7 +57,8 @@ def timed(start: object, end: object) -> str:
         (timed(7, ""), ", line 2: ends at 7 s, but {folder}/a/1.wav has 0.1 s. Correct the row."),
         (text((*HEADER[:3], "weight"), [(*row[:3], "-1") for row in ROWS]), ", line 2: weight -1: expected a number "),
         (TABLE.replace("dev", "train"), ": the dev split is empty. Check the corpus folder and its lists."),
-        (TABLE.replace("c/2.wav,no", "c/2.wav,maybe"), ": train has no utterance of maybe (1 of 3 classes). "),
+        (TABLE.replace("c/2.wav,no", "c/2.wav,maybe"), ", line 7: the label 'maybe' is in test, but not in train. "),
+        (TABLE.replace("c/2.wav,no", "c/2.wav,yes"), ": test has no utterance of no (1 of 2 classes). Fetch "),
     ],
 )  # fmt: skip
 def test_mistake_is_one_line_with_the_row(content: str | bytes, message: str, tmp_path: Path) -> None:
@@ -185,3 +190,106 @@ def test_damaged_tables_give_a_corpus_or_one_line(kind: str, tmp_path: Path) -> 
         assert refusal is None or len(refusal.splitlines()) == 1
         refusals += refusal is not None
     assert refusals > 150
+
+
+Mistake = Callable[[list[dict[str, str]], int, random.Random], str]
+
+
+def cell(column: str, value: str, message: str) -> Mistake:
+    """A cell with a value that cannot be."""
+
+    def mistake(rows: list[dict[str, str]], k: int, rng: random.Random) -> str:
+        rows[k][column] = value
+        return message
+
+    return mistake
+
+
+def same_id(rows: list[dict[str, str]], k: int, rng: random.Random) -> str:
+    rows[k]["id"] = rows[rng.randrange(k)]["id"]
+    return f"the id {rows[k]['id']!r} is that of "
+
+
+def label_alone(rows: list[dict[str, str]], k: int, rng: random.Random) -> str:
+    rows[k] |= {"label": "rare", "split": rng.choice(["dev", "test"])}
+    return f"the label 'rare' is in {rows[k]['split']}, but not in train."
+
+
+def overlap(rows: list[dict[str, str]], k: int, rng: random.Random) -> str:
+    """The audio of the utterance with the same label in another split, from a little later on."""
+    rows[k] |= {"path": rows[(k + 2) % 6]["path"], "start": "0.03"}
+    return f" is in {rows[k]['split']} here and in {rows[(k + 2) % 6]['split']} in "
+
+
+def no_file(rows: list[dict[str, str]], k: int, rng: random.Random) -> str:
+    rows[k]["path"] = f"{rng.randrange(10**6)}.wav"
+    return f"{rows[k]['path']} does not exist (1 of 6 files are missing)."
+
+
+MISTAKES: dict[str, Mistake] = {
+    "no label": cell("label", "", "no label."),
+    "no path": cell("path", "", "no path."),
+    "control character": cell("label", "a\x07b", "holds a control character."),
+    "unknown split": cell("split", "eval", "split 'eval' is not one of "),
+    "no split": cell("split", "", "split '' is not one of "),
+    "no number": cell("start", "1,5", "start '1,5' is not a number."),
+    "before the file": cell("start", "-0.5", "start -0.5 is before the file begins."),
+    "before start": cell("end", "0.005", "end 0.005 is not after start 0.01."),
+    "after the file": cell("end", "0.5", "ends at 0.5 s, but "),
+    "weight": cell("weight", "0", "weight 0: expected a number above 0."),
+    "same id": same_id,
+    "label alone": label_alone,
+    "overlap": overlap,
+    "no file": no_file,
+}
+
+
+def saved(rows: list[dict[str, str]], kind: str, folder: Path) -> tuple[Path, int]:
+    """The table as a file, and the number of its first row in messages."""
+    if kind == "parquet":
+        pandas = pytest.importorskip("pandas")
+        pytest.importorskip("pyarrow")
+        pandas.DataFrame(rows).to_parquet(folder / "own.parquet")
+        return folder / "own.parquet", 1
+    if kind == "jsonl":
+        return write(folder, "".join(json.dumps(row) + "\n" for row in rows), "own.jsonl"), 1
+    written = io.StringIO()
+    writer = csv.DictWriter(
+        written, list(rows[0]), delimiter="," if kind == "csv" else "\t", lineterminator="\n"
+    )
+    writer.writeheader()
+    writer.writerows(rows)
+    return write(folder, written.getvalue(), f"own.{kind}"), 2
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+def test_each_of_300_mistakes_is_one_line_with_its_row_and_file(kind: str, tmp_path: Path) -> None:
+    """Every mistake in rows drawn at random, 300 in the four formats together."""
+    audio(tmp_path)
+    rng, columns = random.Random(1), (*TIMED, "weight", "id")
+    good = [dict(zip(columns, (*row[:3], "0.01", "0.09", str(k + 1), f"u{k}"))) for k, row in enumerate(ROWS)]
+    assert load(saved(good, kind, tmp_path)[0])
+    for number in range(75):
+        rows, k = [dict(row) for row in good], rng.randrange(1, 6)
+        name = list(MISTAKES)[number % len(MISTAKES)]
+        said = MISTAKES[name](rows, k, rng)
+        table, first = saved(rows, kind, tmp_path)
+        refusal = refusal_of(table) or "no mistake was found"
+        assert refusal.startswith(f"{table}, {'row' if kind == 'parquet' else 'line'} {k + first}"), (
+            name,
+            refusal,
+        )
+        assert said in refusal
+        assert len(refusal.splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl"])
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "cp1251"])
+def test_another_encoding_is_said_with_the_place(kind: str, encoding: str, tmp_path: Path) -> None:
+    written = "\u0434\u0430" if encoding == "cp1251" else "\u00e9t\u00e9"
+    rows = [dict(zip(HEADER[:3], (row[0], row[1].replace("yes", written), row[2]))) for row in ROWS]
+    table, _ = saved(rows, kind, audio(tmp_path))
+    text = table.read_text("utf-8").encode().decode("unicode_escape" if kind == "jsonl" else "utf-8")
+    table.write_bytes(text.encode(encoding))
+    with pytest.raises(InputError, match=rf"^{re.escape(str(table))}: not UTF-8 text \(.* at byte \d+\)"):
+        load(table)

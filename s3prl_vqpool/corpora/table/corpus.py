@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
+from .. import checks
 from ..base import SPLITS, Corpus, Utterance
 from .division import Plan, divide, in_order, plan
 from .records import Record, columns, records
@@ -30,7 +31,8 @@ def load(datarc: Mapping[str, Any], fold: str) -> Corpus:
     Classes are sorted. The corpus is named by its table.
 
     Raises:
-        InputError: as `sources.read`, `records.records` and `division.divide`; audio that two splits share.
+        InputError: as `sources.read`, `records.records` and `division.divide`; audio that two splits
+            share; a label that train does not have.
     """
     source, used, made = _read(datarc)
     found = records(source, used, datarc.get("root"))
@@ -51,7 +53,10 @@ def load(datarc: Mapping[str, Any], fold: str) -> Corpus:
                 )
             )
     slots = used["label"] if len(used["label"]) > 1 else ()
-    return Corpus(str(source.path), splits, classes, gain_db(datarc), slots, made.drawn)
+    corpus = Corpus(str(source.path), splits, classes, gain_db(datarc), slots, made.drawn)
+    known = {name for names in classes for name in names}
+    _require_trained(found, division, checks.allowed(datarc.get("allow_missing_classes", False), known))
+    return corpus
 
 
 def gain_db(datarc: Mapping[str, Any]) -> float:
@@ -69,6 +74,25 @@ def _read(datarc: Mapping[str, Any]) -> tuple[Source, dict[str, tuple[str, ...]]
     source = read(Path(datarc["table"]))
     used = columns(source, datarc.get("columns") or {})
     return source, used, plan(datarc.get("split") or {}, used, source.path)
+
+
+def _require_trained(
+    found: Sequence[Record], division: Sequence[str | None], allowed: Collection[str]
+) -> None:
+    """InputError, with its row, for a label that is in dev or test alone, unless it is ``allowed``."""
+    trained = {
+        label
+        for record, split in zip(found, division)
+        if split == "train"
+        for label in enumerate(record.labels)
+    }
+    for record, split in zip(found, division):
+        for slot, name in enumerate(record.labels):
+            if split is not None and (slot, name) not in trained and name not in allowed:
+                raise InputError(
+                    f"{record.where}: the label {name!r} is in {split}, but not in train. Take it out, or allow it: "
+                    f"{checks.ALLOW}: true, or a list of such classes."
+                )
 
 
 def _require_apart(found: Sequence[Record], division: Sequence[str | None]) -> None:
