@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from pathlib import Path
 from typing import Any
@@ -83,9 +84,11 @@ def test_views_lie_within_the_file(tmp_path: Path) -> None:
     assert storages.view(20, torch.uint8, 1).tolist() == [7]
     assert storages.view(21, torch.uint8, 0).tolist() == []
     assert storages.view(0, torch.float32, 5).data_ptr() == storages.bytes.data_ptr()
-    (path).write_bytes(b"\7" + struct.pack("<5f", 0, 1, 2, 3, 4))
+    assert storages.view(4, torch.float32, 4).data_ptr() == storages.bytes.data_ptr() + 4
+    path.write_bytes(b"\7" + struct.pack("<5f", 0, 1, 2, 3, 4))
     odd = torch_files.Storages(path, 21)
     assert odd.view(1, torch.float32, 5).tolist() == [0, 1, 2, 3, 4]  # copied, as torch wants it aligned
+    assert odd.view(1, torch.float32, 5).data_ptr() % 4 == 0
     for offset, dtype, count in (
         (20, torch.uint8, 2),
         (22, torch.uint8, 0),
@@ -130,3 +133,27 @@ def test_storages_of_the_old_format_are_told_apart(tmp_path: Path) -> None:
         assert found[name].dtype == tensor.dtype
     found["a"][2] = 9
     assert found["b"][0] == 9
+
+
+def test_the_directory_of_a_zip_is_where_its_end_says(tmp_path: Path) -> None:
+    """Of a large one, as torch writes all, where the record says that the locator leads to."""
+    record = b"PK\6\6" + bytes(44) + struct.pack("<Q", 2**40 + 7)
+    locator = b"PK\6\7" + bytes(4) + struct.pack("<Q", 900) + bytes(4)
+    end = b"PK\5\6" + bytes(12) + struct.pack("<I", 1234) + bytes(2)
+    assert (len(record), len(locator), len(end)) == (56, 20, 22)
+
+    def directory(content: bytes, size: int = 998) -> int:
+        return torch_files._directory(io.BytesIO(bytes(size - len(content)) + content), size)
+
+    assert directory(record + locator + end) == 2**40 + 7
+    assert directory(end) == directory(bytes(20) + end) == 1234
+    assert directory(end, 22) == 1234
+    for wrong in (
+        record + locator + end[:-1] + b"\1",
+        record + locator + b"PK\5\7" + end[4:],
+        b"PK\6\5" + record[4:] + locator + end,
+        record + locator[:8] + struct.pack("<Q", 901) + locator[16:] + end,
+        b"",
+    ):
+        with pytest.raises(Malformed, match="no end of a"):
+            directory(wrong)

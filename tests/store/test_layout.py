@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from s3prl_vqpool.corpora import Utterance
 from s3prl_vqpool.errors import InputError
-from s3prl_vqpool.store import layout
+from s3prl_vqpool.store import layout, rows
 
 SECOND = 16_000
 
@@ -78,3 +79,22 @@ def test_a_full_disk_is_noticed_by_the_byte(tmp_path: Path, monkeypatch: pytest.
 )  # fmt: skip
 def test_size_in_words(size: int, words: str) -> None:
     assert layout.in_words(size) == words
+
+
+@pytest.mark.parametrize(
+    ("length", "starts"), [(700, [0]), (1000, [0]), (1999, [0]), (2000, [0, 1000]), (3500, [0, 1000, 2000])]
+)
+def test_a_random_excerpt_is_stored_as_the_windows_of_its_file(
+    length: int, starts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows.audio, "length", lambda path: length)
+    drawn = Utterance(Path("/a.wav"), (0,), "a", frames=1000)
+    others = [
+        Utterance(Path("/b.wav"), (0,), "b"),
+        Utterance(Path("/c.wav"), (0,), "c", start=5, frames=1000),
+    ]
+    first, *windows, last = rows._windows([others[0], drawn, others[1]])
+    assert [first, last] == others
+    assert [(each.id, each.start, each.frames) for each in windows] == [
+        (f"a#{k}", start, 1000) for k, start in enumerate(starts)
+    ]
