@@ -75,7 +75,8 @@ def pooled(
         options: of its weights.
         layers: frames [T, D] of each; there may be more, which are padding.
         codes: int64 [T, G].
-        samples, rate: samples of the utterance, and samples in a frame.
+        samples: of the utterance.
+        rate: samples in a frame.
     """
     method, wanted = pooling.method(name), ends(len(codes), every)
     at_once = max(1, _AT_ONCE // layers[0].numel())
