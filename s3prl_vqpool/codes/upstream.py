@@ -121,6 +121,38 @@ class WithCodes:
         publish(None)
         return result["codes"].squeeze(0)[: int(result["code_lengths"])]
 
+    @torch.no_grad()
+    def codes_of(self, wavs: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """``codes`` and ``code_lengths`` of a call with a batch, to the bit, without the `transformer`.
+
+        Nothing is published. Where there is no transformer behind the codes, the whole model runs.
+
+        Raises:
+            InputError: as a call does.
+        """
+        transformer = self.transformer
+        if transformer is None:
+            result = self(wavs)
+            publish(None)
+            return result["codes"], result["code_lengths"]
+        publish(None)
+        self.samples = samples = [len(wav) for wav in wavs]
+        lengths = self._long_enough(samples)
+        handle = transformer.register_forward_pre_hook(_stop)
+        try:
+            super().__call__(wavs)  # type: ignore[misc]
+        except _Reached as reached:
+            given = reached.given
+        finally:
+            handle.remove()
+        frames = None
+        if given.is_floating_point():  # not tokens, which S3PRL's BERT takes in several calls
+            check_finite(wavs, [given], lengths)
+            frames = given.size(1)
+        indices = self.quantize({}, wavs)[:, :frames]
+        real = torch.tensor(lengths, device=indices.device).clamp(max=indices.size(1))
+        return mask_padding(indices, real), real
+
     def quantized_alone(self, wav: Tensor) -> Iterator[Tensor] | None:
         """Codes int64 [1, t, G] of consecutive pieces of a waveform; None where that takes the whole model."""
         return None
@@ -190,6 +222,18 @@ class WithCodes:
     def fingerprinted(self) -> dict[str, Tensor]:
         """Tensors that `fingerprint` covers."""
         return self.state_dict()  # type: ignore[attr-defined]
+
+
+class _Reached(Exception):
+    """Carries what the transformer was given out of the forward pass."""
+
+    def __init__(self, given: Tensor) -> None:
+        super().__init__()
+        self.given = given
+
+
+def _stop(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+    raise _Reached(args[0])
 
 
 def check_finite(wavs: Sequence[Tensor], states: Sequence[Tensor], lengths: Sequence[int]) -> None:

@@ -138,9 +138,9 @@ def _passes(
 
 def _counts(upstream: nn.Module, training_set: UtteranceDataset) -> Iterator[Counts]:
     for wavs in _batches(upstream, training_set):
-        result = upstream(wavs)
+        indices, lengths = upstream.codes_of(wavs)  # type: ignore[operator]
         sizes: tuple[int, ...] = upstream.codebook_sizes  # type: ignore[assignment]
-        yield pooling.counts(result["codes"], result["code_lengths"], sizes).to("cpu")
+        yield pooling.counts(indices, lengths, sizes).to("cpu")
 
 
 def _vectors(

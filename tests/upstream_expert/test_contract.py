@@ -234,6 +234,30 @@ def test_codes_do_not_change_with_the_precision_of_the_transformer(pair: Pair) -
     assert torch.equal(ours(wavs)["hidden_states"][-1], last)
 
 
+@torch.no_grad()
+def test_codes_of_a_batch_are_those_of_a_call_without_the_transformer(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, ours = pair
+    wavs, calls = waves(*LENGTHS), []
+    expected = ours(wavs)
+    if ours.transformer is not None:
+        forward = ours.transformer.forward
+        monkeypatch.setitem(
+            vars(ours.transformer), "forward", lambda *args, **more: calls.append(1) or forward(*args, **more)
+        )
+    found, lengths = ours.codes_of(wavs)
+    assert calls == []
+    assert torch.equal(found, expected["codes"])
+    assert torch.equal(lengths, expected["code_lengths"])
+    assert codes.take([0]) is None
+    assert torch.equal(ours(wavs)["hidden_states"][-1], expected["hidden_states"][-1])
+    assert bool(calls) == (ours.transformer is not None)
+    wavs[1][100] = float("nan")
+    with pytest.raises(InputError, match=r"Utterance 1 of the batch .* NaN"):
+        ours.codes_of(wavs)
+
+
 def test_results_are_the_same_every_time(pair: Pair) -> None:
     _, ours = pair
     wavs = waves(*LENGTHS)
