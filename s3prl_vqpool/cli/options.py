@@ -110,7 +110,7 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=("float32", "bf16", "fp16"),
         default="float32",
-        help="of the transformer; codes are those of float32 in all of them. bf16 changes vectors by about 0.5 %% and "
+        help="of the transformer; codes are those of float32 in all of them. bf16 changes vectors by 0.2 to 0.6 %% and "
         "takes about half the time; fp16 needs a GPU (default: %(default)s)",
     )
 

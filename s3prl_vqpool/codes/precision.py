@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from ..errors import InputError
 from .upstream import WithCodes
@@ -51,7 +52,16 @@ def transformer_in(precision: str, upstream: WithCodes) -> Iterator[None]:
             return forward(*args, **kwargs)
 
     vars(transformer)["forward"] = shorter
+    layers: Any = getattr(transformer, "layers", ())
+    handles = [layer.register_forward_pre_hook(_contiguous) for layer in layers[:1]]
     try:
         yield
     finally:
+        for handle in handles:
+            handle.remove()
         del vars(transformer)["forward"]
+
+
+def _contiguous(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """S3PRL's first layer is given a transposed view, of which a product in bfloat16 copies the weight for each frame."""
+    return args[0].contiguous(), *args[1:]
