@@ -63,5 +63,5 @@ def transformer_in(precision: str, upstream: WithCodes) -> Iterator[None]:
 
 
 def _contiguous(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """S3PRL's first layer is given a transposed view; of that, a product in bfloat16 copies the weight for each frame."""
+    """S3PRL gives its first layer a transposed view; a product in bfloat16 copies the weight for each of its frames."""
     return args[0].contiguous(), *args[1:]
