@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
         found = _vectors(args)
         methods.check_fit(settings, *found.vectors.shape)
         classes = _reference(args, found)
-        _announce(settings, len(found.ids))
+        _announce(settings, *found.vectors.shape)
         clusters = methods.cluster(found.vectors, settings)
         told = {**summary(clusters, classes), **_about(args, settings)}
         texts = (
@@ -162,11 +162,11 @@ def _reference(args: argparse.Namespace, found: Vectors) -> list[str] | None:
     return sources.reference(found, args.reference, args.store) if args.reference else None
 
 
-def _announce(settings: Settings, count: int) -> None:
+def _announce(settings: Settings, count: int, width: int) -> None:
     """Say how long HDBSCAN will take, where that is long."""
     from ..tables.clustering.methods import seconds
 
-    expected = seconds(settings, count)
+    expected = seconds(settings, count, width)
     if expected >= _LONG:
         print(
             f"hdbscan compares all {count:,} vectors with each other, which takes about {_duration(expected)}; "

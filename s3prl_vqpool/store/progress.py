@@ -10,6 +10,8 @@ from typing import Any
 from tqdm import tqdm
 
 _open: list[Progress] = []
+#: Units that are counted one by one.
+_COUNTED = ("score", "step")
 
 
 class Progress:
@@ -68,7 +70,7 @@ class Progress:
         left = self.total - self.done
         to_go = f"{duration(left / self.rate * 3600)} to go" if self.done else "time to go not known yet"
         counts = (
-            f"{number:,.0f}" if float(self.total).is_integer() and self.unit == "score" else f"{number:,.2f}"
+            f"{number:,.0f}" if float(self.total).is_integer() and self.unit in _COUNTED else f"{number:,.2f}"
             for number in (self.done, self.total, left)
         )
         done, total, left_in_words = counts

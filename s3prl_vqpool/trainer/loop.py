@@ -25,6 +25,7 @@ from ..files import alone
 from ..pooling import method
 from ..runner.board import Board
 from ..store import Store
+from ..store.progress import Progress
 from ..store.threads import side_by_side
 from .batched import Heads, Run, batched
 from .data import Data
@@ -134,9 +135,7 @@ class Trainer:
             for logger in self.loggers:
                 stack.callback(logger.close)
             self.map = stack.enter_context(side_by_side(len(self.heads)))
-            bar = stack.enter_context(
-                tqdm(total=total, initial=begun, desc="training", disable=None, leave=False, file=sys.stderr)
-            )
+            progress = stack.enter_context(Progress("training", total - begun, "step"))
             for step in range(begun + 1, total + 1):
                 drawn = list(islice(batches, runner["gradient_accumulate_steps"]))
                 losses, predicted = _joined(list(self.map(partial(self._update, drawn, step), self.heads)))
@@ -148,7 +147,7 @@ class Trainer:
                     )
                     seen = []
                 self._evaluate_and_save(step, epoch=drawn[-1][0])
-                bar.update()
+                progress.advance()
             self._draw()
 
     def _draw(self) -> None:

@@ -267,12 +267,14 @@ def test_hdbscan_of_many_says_how_long(
     path = write(tmp_path / "v.npz")
     assert main(argv(path, "--method", "hdbscan")) == 0
     assert not capsys.readouterr().err
-    monkeypatch.setattr(methods, "SECONDS_OF_100_000", 7300 * (100_000 / 30) ** 2)
+    monkeypatch.setattr(methods, "SECONDS_OF_100_000", 7300 * (100_000 / 30) ** 2 * 64 / 4)
     assert main(argv(path, "--method", "hdbscan", "--overwrite")) == 0
     assert (
         "all 30 vectors with each other, which takes about 2 hours; --method kmeans"
         in capsys.readouterr().err
     )
+    assert main(argv(path, "--method", "hdbscan", "--overwrite", "--pca", "2")) == 0
+    assert "which takes about 61 minutes; " in capsys.readouterr().err, "half as many numbers"
     assert main(argv(path, "--overwrite")) == 0
     assert not capsys.readouterr().err
     assert [_duration(each) for each in (25, 600, 2e5)] == ["25 seconds", "10 minutes", "2 days"]

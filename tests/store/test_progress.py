@@ -63,10 +63,14 @@ def test_words_tell_done_left_rate_and_time(monkeypatch: pytest.MonkeyPatch) -> 
         assert work.in_words() == (
             "extracting: 4.00 of 10.00 h of speech done, 6.00 left, 8.0 h of speech per hour, 45 min to go"
         )
-    with Progress("training", 6, "score") as work:
-        now[0] += 3600
-        work.advance(2)
-        assert work.in_words() == "training: 2 of 6 score done, 4 left, 2.0 score per hour, 2 h 0 min to go"
+    for unit in ("score", "step"):
+        with Progress("training", 6, unit) as work:
+            now[0] += 3600
+            work.advance(2)
+            assert (
+                work.in_words()
+                == f"training: 2 of 6 {unit} done, 4 left, 2.0 {unit} per hour, 2 h 0 min to go"
+            )
 
 
 def test_the_innermost_is_told() -> None:

@@ -20,6 +20,7 @@ from training import SECTION, Config, state_of, train
 from s3prl_vqpool import cli
 from s3prl_vqpool.runner import plugin
 from s3prl_vqpool.store import Store
+from s3prl_vqpool.store.progress import innermost
 from s3prl_vqpool.store.threads import torch_threads
 from s3prl_vqpool.trainer import loop as trainer
 from s3prl_vqpool.trainer.data import Data
@@ -139,6 +140,26 @@ def test_predictions_without_dev_are_the_latest(ic: Any, config: Config, tmp_pat
     head = tmp_path / "VQ-LP" / "lr=1e+0"
     assert json.loads((head / "test_provenance.json").read_text())["step"] == 10
     assert not (head / "dev_predict.csv").exists()
+
+
+def test_steps_are_counted_for_whoever_asks_how_far_it_is(
+    ic: Any, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `vqpool reproduce` does every minute; asked here before each checkpoint is written."""
+    told: set[tuple[str, float, float, str]] = set()
+    real = trainer.write
+
+    def write(*args: Any) -> None:
+        counted = innermost()
+        assert counted
+        told.add((counted.name, counted.done, counted.total, counted.unit))
+        real(*args)
+
+    monkeypatch.setattr(trainer, "write", write)
+    file = config(SGD, total_steps=10, eval_step=5, save_step=5)
+    assert train(ic("mfcc")[1], file, tmp_path, "--lr", "1") == 0
+    assert told == {("training", 4, 10, "step"), ("training", 9, 10, "step")}
+    assert innermost() is None
 
 
 def test_train_on_added_poolings_evaluates_from_audio_as_it_reported(

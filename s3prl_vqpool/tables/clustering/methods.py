@@ -182,9 +182,10 @@ METHODS = {
 }
 
 
-def seconds(settings: Settings, count: int) -> float:
-    """About how long a method takes that compares all ``count`` vectors with each other; 0 for others."""
-    return SECONDS_OF_100_000 * (count / 100_000) ** 2 if METHODS[settings.method].finds else 0.0
+def seconds(settings: Settings, count: int, width: int) -> float:
+    """About how long a method takes that compares all ``count`` vectors of ``width`` numbers; 0 for others."""
+    kept = width if settings.components is None else settings.components
+    return SECONDS_OF_100_000 * (count / 100_000) ** 2 * kept / 64 if METHODS[settings.method].finds else 0.0
 
 
 #: HDBSCAN of 100,000 vectors of 64 numbers on one core, by the square from 20,000 (docs/measurements/clustering.md).
