@@ -75,6 +75,11 @@ def _needed(name: str) -> tuple[bool, str]:
         return False, f"{name} is not installed: pip install {name}"
     if name == "s3prl" and version != "0.4.18":
         return True, f"s3prl {version}; made for and tested with 0.4.18"
+    if name == "transformers":  # S3PRL's hub is imported without it, so nothing else shows whether it can be
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            return False, f"{name} {version} cannot be imported ({error}): install it again"
     return True, f"{name} {version}"
 
 

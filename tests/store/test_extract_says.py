@@ -33,8 +33,19 @@ def listing(*samples: int) -> Listing:
 def test_size_and_what_is_there_is_said(
     there: list[bool], shards: str, capsys: pytest.CaptureFixture
 ) -> None:
-    filling._say(listing(1, 2), WANTED, [700, 1000], there)
-    assert capsys.readouterr().out.startswith(f"2 utterances, 9.00 h of speech; shards: {shards}; about ")
+    filling._say(listing(1, 2), WANTED, [700, 1000], there, world=1)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"2 utterances, 9.00 h of speech; shards: {shards}; about ")
+
+
+@pytest.mark.parametrize(("shards", "world", "advice"), [(79, 4, "of 3"), (5, 2, "of 1"), (80, 4, None)])
+def test_processes_that_will_wait_are_said(
+    shards: int, world: int, advice: str | None, capsys: pytest.CaptureFixture
+) -> None:
+    filling._say(listing(1, 2), WANTED, [700, 1000], [False] * shards, world)
+    _, *others = capsys.readouterr().out.splitlines()
+    assert [advice in line for line in others if advice] == [True] * (advice is not None)
+    assert len(others) == (advice is not None)
 
 
 @pytest.mark.parametrize(("sizes", "dtype"), [([5, 2**15], torch.int16), ([2**15 + 1, 5], torch.int32)])
