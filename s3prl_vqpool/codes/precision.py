@@ -1,15 +1,20 @@
-"""The transformer of an upstream in a shorter format. What codes are made from stays in float32, so codes do too."""
+"""The transformer of an upstream in a shorter format, or in float32 by faster products.
+
+What codes are made from stays as it is, so codes do too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ..errors import InputError
+from ..pooling.rows import product
 from .upstream import WithCodes
 
 FLOAT32 = "float32"
@@ -38,17 +43,21 @@ def require(precision: str, upstream: WithCodes, name: str, device: torch.device
 def transformer_in(precision: str, upstream: WithCodes) -> Iterator[None]:
     """Inside this context, the transformer alone runs under `torch.autocast`.
 
+    In float32 on a CPU, its linear layers are multiplied by oneDNN instead, which changes them by rounding.
+    Attention's own projections stay with torch. No gradient can be had.
+
     Args:
         precision: a key of `DTYPES` that `require` lets pass.
     """
     transformer = upstream.transformer
-    if precision == FLOAT32 or transformer is None:
+    device = next(transformer.parameters()).device.type if transformer else ""
+    if transformer is None or (precision == FLOAT32 and device != "cpu"):
         yield
         return
-    forward, device = transformer.forward, next(transformer.parameters()).device.type
+    forward = transformer.forward
 
     def shorter(*args: Any, **kwargs: Any) -> Any:
-        with torch.autocast(device, DTYPES[precision]):
+        with _ByOneDNN() if precision == FLOAT32 else torch.autocast(device, DTYPES[precision]):
             return forward(*args, **kwargs)
 
     vars(transformer)["forward"] = shorter
@@ -62,6 +71,20 @@ def transformer_in(precision: str, upstream: WithCodes) -> Iterator[None]:
         del vars(transformer)["forward"]
 
 
+class _ByOneDNN(TorchFunctionMode):
+    """`torch.nn.functional.linear` as `product`."""
+
+    def __torch_function__(
+        self, func: Callable, types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        called = _linear if func is torch.nn.functional.linear else func
+        return called(*args, **(kwargs or {}))
+
+
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    return product(input, weight, bias)
+
+
 def _contiguous(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """S3PRL gives its first layer a transposed view; a product in bfloat16 copies the weight for each of its frames."""
+    """S3PRL gives its first layer a transposed view; oneDNN copies the weight for each frame of one."""
     return args[0].contiguous(), *args[1:]

@@ -80,7 +80,7 @@ def _height(parts: Sequence[Part]) -> int:
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, tanh: bool = False) -> Tensor:
-    """``x @ weight.T + bias``, and its tanh, of x [R, I] and weight [O, I]: [R, O].
+    """``x @ weight.T + bias``, and its tanh, of x [..., I] and weight [O, I]: [..., O].
 
     Where a processor has AVX-512, oneDNN uses it in float32. MKL, which torch takes, does so on Intel's alone.
     """

@@ -235,6 +235,26 @@ def test_codes_do_not_change_with_the_precision_of_the_transformer(pair: Pair) -
 
 
 @torch.no_grad()
+def test_onednn_changes_the_transformer_by_rounding_and_no_code(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, ours = pair
+    wavs, calls = waves(*LENGTHS), []
+    expected = ours(wavs)
+    product = precision.product
+    monkeypatch.setattr(precision, "product", lambda *args: calls.append(1) or product(*args))
+    with precision.transformer_in("float32", ours):
+        found = ours(wavs)
+    assert bool(calls) == (ours.transformer is not None)
+    assert torch.equal(found["codes"], expected["codes"])
+    for state, wanted in zip(found["hidden_states"], expected["hidden_states"]):
+        assert (state - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+    calls.clear()
+    assert torch.equal(ours(wavs)["hidden_states"][-1], expected["hidden_states"][-1])
+    assert calls == []
+
+
+@torch.no_grad()
 def test_codes_of_a_batch_are_those_of_a_call_without_the_transformer(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
