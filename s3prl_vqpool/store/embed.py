@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -122,8 +122,13 @@ def matrices(work: Work) -> Iterator[tuple[str, Tensor]]:
 def share(work: Work, group: Group) -> None:
     """Compute parts of what the first process of ``group`` embeds; errors are those of `embed`."""
     group.wait_for_begin()
-    with files.alone(work.folder, f"{_HELPER}{group.rank}"):
-        _share(work, group, _manifest(work.folder)["threads"])
+    try:
+        with files.alone(work.folder, f"{_HELPER}{group.rank}"):
+            _share(work, group, _manifest(work.folder)["threads"])
+    except InputError:
+        with suppress(OSError):  # it holds parts, or the lock of a process that still works there
+            work.folder.rmdir()
+        raise
     group.leave()
 
 
