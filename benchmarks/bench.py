@@ -32,6 +32,7 @@ RUNS: Mapping[str, Sequence[str]] = {
     "embed": ["--files", "200"],
     "scale": ["store", "memory", "ranks", "--files", "1000", "4000", "--corpora", "VoxCeleb1 and 2, 2,900 h"],
     "nearest": ["--rounds", "3"],
+    "clustering_times": ["--vectors", "2000", "5000"],
 }
 #: What must be equal for two runs to be compared.
 SAME = ("processor", "threads", "torch", "python")

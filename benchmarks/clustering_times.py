@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """How long `vqpool cluster` takes for simulated utterance vectors, and how much memory.
 
 A random centre for each speaker, noise of 0.7 times its length, all vectors of length 1, float32. Simulated
@@ -46,9 +47,7 @@ def main() -> None:
     parser.add_argument("--pca", type=int, help="keep so many principal components")
     Figures.option(parser)
     args = parser.parse_args()
-    torch.set_num_threads(
-        1
-    )  # seconds are then those that the thread worked: OMP_NUM_THREADS=1 for scikit-learn
+    torch.set_num_threads(1)  # so seconds are those that it worked; scikit-learn needs OMP_NUM_THREADS=1
     figures = Figures(args.json)
     for count in args.vectors:
         spent, ari = measured(count, args)
