@@ -13,13 +13,13 @@ Examples:
 from importlib import import_module
 from pkgutil import iter_modules
 
-from s3prl_vqpool.pooling.api import build, weights
-from s3prl_vqpool.pooling.counts import Counts, counts
-from s3prl_vqpool.pooling.maps import LinearMap, fit
-from s3prl_vqpool.pooling.moments import mean_and_deviation
-from s3prl_vqpool.pooling.options import Option
-from s3prl_vqpool.pooling.registry import Method, method, methods, points, register_weights, select
-from s3prl_vqpool.pooling.weighted import pool
+from .api import build, weights
+from .counts import Counts, counts
+from .maps import LinearMap, fit
+from .moments import mean_and_deviation
+from .options import Option
+from .registry import Method, method, methods, points, register_weights, select
+from .weighted import pool
 
 __all__ = [
     "Counts",

@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from s3prl_vqpool.errors import InputError
-from s3prl_vqpool.pooling.batch import check_code_shape, check_lengths
-from s3prl_vqpool.pooling.counts import Counts
-from s3prl_vqpool.pooling.maps import LinearMap
-from s3prl_vqpool.pooling.point import Point, code_weights, without_codes
-from s3prl_vqpool.pooling.registry import method, methods
+from ..errors import InputError
+from .batch import check_code_shape, check_lengths
+from .counts import Counts
+from .maps import LinearMap
+from .point import Point, code_weights, without_codes
+from .registry import method, methods
 
 
 def weights(

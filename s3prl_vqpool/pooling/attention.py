@@ -8,10 +8,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from s3prl_vqpool.pooling.attended import SELF, VECTOR, Attention, moments
-from s3prl_vqpool.pooling.batch import check_frames, check_lengths
-from s3prl_vqpool.pooling.options import Option, whole
-from s3prl_vqpool.pooling.registry import register_learned
+from .attended import SELF, VECTOR, Attention, moments
+from .batch import check_frames, check_lengths
+from .options import Option, whole
+from .registry import register_learned
 
 _PAPER = "arXiv 2304.03940, Table 2"
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from s3prl_vqpool.errors import InputError
+from ..errors import InputError
 
 FLAT_LIMIT = 2**62
 """Index tuples are flattened to one int64 as long as the ids stay below this."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from s3prl_vqpool.pooling.batch import Batch
+from .batch import Batch
 
 
 def connected_components(batch: Batch) -> Tensor:

@@ -12,9 +12,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from s3prl_vqpool.errors import InputError
-from s3prl_vqpool.pooling.batch import FLAT_LIMIT, Batch, check_sizes
-from s3prl_vqpool.pooling.files import read_statistics, write_statistics
+from ..errors import InputError
+from .batch import FLAT_LIMIT, Batch, check_sizes
+from .files import read_statistics, write_statistics
 
 STORED_LIMIT = 2**24
 """Entries of a codebook that a file may declare: a table of them is made before any of its bytes are there."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from s3prl_vqpool.errors import InputError
-from s3prl_vqpool.files import parse_json, read_tensors, write_tensors
+from ..errors import InputError
+from ..files import parse_json, read_tensors, write_tensors
 
 
 def write_statistics(

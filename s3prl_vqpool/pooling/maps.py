@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from s3prl_vqpool.errors import InputError
-from s3prl_vqpool.pooling import moments as _registered_before  # noqa: F401 (the names below are AP's)
-from s3prl_vqpool.pooling.files import read_statistics, write_statistics
-from s3prl_vqpool.pooling.options import Option, one_of
-from s3prl_vqpool.pooling.registry import method, register_map, register_name
+from ..errors import InputError
+from . import moments as _registered_before  # noqa: F401 (the names below are AP's)
+from .files import read_statistics, write_statistics
+from .options import Option, one_of
+from .registry import method, register_map, register_name
 
 _PAPER = "arXiv 2304.03940, Table 1"
 

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from s3prl_vqpool.pooling.batch import Batch
-from s3prl_vqpool.pooling.registry import register_moments, register_weights
-from s3prl_vqpool.pooling.rows import AT_ONCE
-from s3prl_vqpool.pooling.weighted import check_weights, uniform
+from .batch import Batch
+from .registry import register_moments, register_weights
+from .rows import AT_ONCE
+from .weighted import check_weights, uniform
 
 _PAPER = "arXiv 2304.03940, Table 1"
 

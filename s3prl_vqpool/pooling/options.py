@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from s3prl_vqpool.errors import InputError, unknown_name
+from ..errors import InputError, unknown_name
 
 
 @dataclass(frozen=True)

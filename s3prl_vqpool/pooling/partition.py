@@ -11,10 +11,10 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from s3prl_vqpool.pooling.batch import Batch, ranks
-from s3prl_vqpool.pooling.components import connected_components
-from s3prl_vqpool.pooling.registry import register_weights
-from s3prl_vqpool.pooling.runs import first_frame_runs
+from .batch import Batch, ranks
+from .components import connected_components
+from .registry import register_weights
+from .runs import first_frame_runs
 
 _PAPER = "arXiv 2304.03940, Figure 1"
 

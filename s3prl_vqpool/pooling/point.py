@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from s3prl_vqpool.errors import InputError
-from s3prl_vqpool.pooling.batch import Batch, check_frames, check_lengths, frame_mask
-from s3prl_vqpool.pooling.counts import Counts
-from s3prl_vqpool.pooling.held import Held
-from s3prl_vqpool.pooling.maps import LinearMap
-from s3prl_vqpool.pooling.registry import Method, Weights
-from s3prl_vqpool.pooling.weighted import pool
+from ..errors import InputError
+from .batch import Batch, check_frames, check_lengths, frame_mask
+from .counts import Counts
+from .held import Held
+from .maps import LinearMap
+from .registry import Method, Weights
+from .weighted import pool
 
 
 def without_codes(lengths: Tensor, frames: int) -> Batch:

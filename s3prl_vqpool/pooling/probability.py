@@ -11,10 +11,10 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from s3prl_vqpool.pooling.batch import Batch
-from s3prl_vqpool.pooling.counts import Counts
-from s3prl_vqpool.pooling.options import Option, positive
-from s3prl_vqpool.pooling.registry import register_weights
+from .batch import Batch
+from .counts import Counts
+from .options import Option, positive
+from .registry import register_weights
 
 _PAPER = "arXiv 2304.03940, Table 1"
 

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from s3prl_vqpool.errors import InputError, unknown_name
-from s3prl_vqpool.pooling.options import Option, defaults, read
+from ..errors import InputError, unknown_name
+from .options import Option, defaults, read
 
 FAMILIES = ("moments", "linear map", "partition", "probability", "attention")
 """In the order of the paper's tables; within a family, poolings come in the order of their registration."""

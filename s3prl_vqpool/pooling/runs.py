@@ -7,7 +7,7 @@ from itertools import chain, combinations
 import torch
 from torch import Tensor
 
-from s3prl_vqpool.pooling.batch import Batch, ranks, tuple_ids
+from .batch import Batch, ranks, tuple_ids
 
 STEPS = 8
 """Codebooks take turns in keeping a run alive; after so many turns the search goes on by bisection."""

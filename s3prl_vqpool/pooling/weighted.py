@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from s3prl_vqpool.errors import InputError
-from s3prl_vqpool.pooling.batch import check_frames
+from ..errors import InputError
+from .batch import check_frames
 
 
 def pool(frames: Tensor, w: Tensor) -> Tensor:
