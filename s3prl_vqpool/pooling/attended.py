@@ -1,7 +1,8 @@
 """Attention over time: in torch's operations on whole batches, and block by block on a CPU.
 
 Each of the two attentions stands here three times: batched, and forward and backward of blocks. The blocks give the
-same but for rounding. They keep the output of the tanh for the backward pass, and compute the rest again.
+same but for rounding. They keep the output of the tanh and the weights for the backward pass, and compute the rest
+again.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, mse_loss
 
-from s3prl_vqpool.pooling.batch import frame_mask
-from s3prl_vqpool.pooling.rows import Block, add_product, blocks, product, usable
+from .batch import frame_mask
+from .rows import Group, add_product, blocks, groups, product, usable
 
 Moments = tuple[Tensor, ...]
 """Mean and, where it is asked for, variance, [B, D] each."""
+Blocks = Iterable[tuple[Group, Tensor]]
+"""Groups of utterances and their rows, as of `blocks`."""
+Kept = tuple[Tensor, Tensor]
+"""What the backward pass of a block needs: the output of the tanh [R, hidden], and the weights beside the frames."""
 _tanh_backward = torch.ops.aten.tanh_backward
 
 
@@ -25,13 +30,13 @@ class Attention(NamedTuple):
     """One of the two attentions.
 
     ``batched``: ``(frames, lengths, parameters, both) -> Moments``.
-    ``forward``: ``(blocks, parameters, moments)``; fills ``moments``, and gives the output of each block's tanh.
-    ``backward``: ``(blocks, parameters, moments, hidden, by_moments, by_frames)``; fills ``by_frames`` if there is
+    ``forward``: ``(blocks, parameters, moments)``; fills ``moments``, and gives what to keep of each block.
+    ``backward``: ``(blocks, parameters, moments, kept, by_moments, by_frames)``; fills ``by_frames`` if there is
     one, and gives the gradients of the parameters.
     """
 
     batched: Callable[[Tensor, Tensor, Sequence[Tensor], bool], Moments]
-    forward: Callable[[Iterable[Block], Sequence[Tensor], Moments], Iterator[Tensor]]
+    forward: Callable[[Blocks, Sequence[Tensor], Moments], Iterator[Kept]]
     backward: Callable[..., tuple[Tensor, ...]]
 
 
@@ -58,9 +63,10 @@ class _InBlocks(torch.autograd.Function):
     ) -> Moments:
         frames = inputs[0]
         found = tuple(frames.new_empty(frames.size(0), frames.size(2)) for _ in range(1 + both))
-        hidden = attention.forward(blocks(frames, lengths.tolist()), inputs[1:], found)
-        kept = [each for each in hidden if keep]
         ctx.attention, ctx.both, ctx.count = attention, both, len(inputs)
+        ctx.groups = groups(lengths, frames)
+        made = attention.forward(blocks(ctx.groups, frames), inputs[1:], found)
+        kept = [each for some in made if keep for each in some]
         ctx.save_for_backward(lengths, *inputs, *found, *kept)
         return found
 
@@ -74,10 +80,15 @@ class _InBlocks(torch.autograd.Function):
             wanted = [each for each, need in zip(inputs, needed) if need]
             gradients = iter(torch.autograd.grad(found, wanted, by_moments, create_graph=True))
             return (None, None, None, None, *(next(gradients) if need else None for need in needed))
-        found, hidden = rest[: len(by_moments)], rest[len(by_moments) :]
-        by_frames = torch.empty_like(inputs[0]) if needed[0] else None
+        found, kept = rest[: len(by_moments)], rest[len(by_moments) :]
+        by_frames = inputs[0].new_empty(inputs[0].shape) if needed[0] else None
         by_parameters = ctx.attention.backward(
-            blocks(inputs[0], lengths.tolist()), inputs[1:], found, hidden, by_moments, by_frames
+            blocks(ctx.groups, inputs[0]),
+            inputs[1:],
+            found,
+            zip(kept[::2], kept[1::2]),
+            by_moments,
+            by_frames,
         )
         return (None, None, None, None, by_frames, *by_parameters)
 
@@ -111,57 +122,47 @@ def _self_batched(frames: Tensor, lengths: Tensor, parameters: Sequence[Tensor],
     return _weighted(frames, w) if both else (torch.bmm(w.transpose(1, 2), frames).squeeze(1),)
 
 
-def _self_forward(blocks: Iterable[Block], parameters: Sequence[Tensor], found: Moments) -> Iterator[Tensor]:
+def _self_forward(blocks: Blocks, parameters: Sequence[Tensor], found: Moments) -> Iterator[Kept]:
     weight, bias, attention = parameters
-    for rows, parts in blocks:
-        hidden = product(rows, weight, bias, tanh=True)
-        scores = hidden @ attention
-        for b, own in parts:
-            w, h, (mean, *variance) = (
-                scores[own].softmax(0).t(),
-                rows[own],
-                (each[b : b + 1] for each in found),
-            )
-            torch.mm(w, h, out=mean)
-            for each in variance:
-                torch.mm(w, _squares(h, mean), out=each)
-        yield hidden
+    for group, rows in blocks:
+        hidden, h = product(rows, weight, bias, tanh=True), group.values(rows)
+        w = group.softmax(group.values(hidden @ attention))
+        found[0][group.some] = group.sums(h, w)
+        for variance in found[1:]:
+            variance[group.some] = group.sums(_squares(h, group.of(found[0])), w)
+        yield hidden, w
 
 
 def _self_backward(
-    blocks: Iterable[Block],
+    blocks: Blocks,
     parameters: Sequence[Tensor],
     found: Moments,
-    kept: Iterable[Tensor],
+    kept: Iterable[Kept],
     by_moments: Moments,
     by_frames: Tensor | None,
 ) -> tuple[Tensor, ...]:
     weight, _, attention = parameters
     by_weight, by_bias, by_attention = map(torch.zeros_like, parameters)
     scaled = (attention * weight).t()
-    for block, hidden in zip(blocks, kept):
-        scores = hidden @ attention
-        by_scores, direct = torch.zeros_like(scores), []
-        for b, own in block.parts:
-            w, h, add = scores[own].softmax(0), block.rows[own], by_moments[0][b]
-            if len(found) == 1:
-                by_w = h @ add.unsqueeze(1)
-            else:
-                factor, offset = by_moments[1][b], h - found[0][b]
-                add = torch.addcmul(add, offset, factor)
-                by_w = (offset * add).sum(1, keepdim=True)  # but for a number that is the same for all frames
-                add.addcmul_(offset, factor)
-            by_scores[own] = w * (by_w - w.t() @ by_w)
-            direct.append((w, add))
+    for (group, rows), (hidden, w) in zip(blocks, kept):
+        h, add = group.values(rows), group.of(by_moments[0])
+        if len(found) == 1:
+            by_w = (h * add).sum(-1, keepdim=True)
+        else:
+            factor, offset = group.of(by_moments[1]), h - group.of(found[0])
+            add = torch.addcmul(add, offset, factor)
+            by_w = (offset * add).sum(-1, keepdim=True)  # but for a number that is the same for all frames
+            add.addcmul_(offset, factor)
+        for _ in range(2):  # rounding leaves a mean, by which the sum of `by_scores` would not be 0
+            by_w = by_w - group.spread(group.sums(by_w, w))
+        by_scores = hidden.new_zeros(len(hidden), 1)
+        torch.mul(w, by_w, out=group.values(by_scores))
         by_hidden = _tanh_backward(by_scores, hidden)  # its columns lack the factor `attention`
-        add_product(by_weight, by_hidden, block.rows)
-        by_bias += by_hidden.sum(0)
         by_attention += hidden.t() @ by_scores
+        by_bias += by_hidden.sum(0)
+        add_product(by_weight, by_hidden, rows)
         if by_frames is not None:
-            by_rows = product(by_hidden, scaled)
-            for (_, own), (w, add) in zip(block.parts, direct):
-                by_rows[own].addcmul_(w, add)
-            block.write(by_rows, by_frames)
+            group.write(product(by_hidden, scaled), w, add, by_frames)
     return by_weight.mul_(attention), by_bias.mul_(attention.squeeze(1)), by_attention
 
 
@@ -172,50 +173,42 @@ def _vector_batched(frames: Tensor, lengths: Tensor, parameters: Sequence[Tensor
     return _weighted(frames, _softmax(linear(hidden, weight_2, bias_2), mask))
 
 
-def _vector_forward(
-    blocks: Iterable[Block], parameters: Sequence[Tensor], found: Moments
-) -> Iterator[Tensor]:
+def _vector_forward(blocks: Blocks, parameters: Sequence[Tensor], found: Moments) -> Iterator[Kept]:
     weight_1, bias_1, weight_2, bias_2 = parameters
-    for rows, parts in blocks:
-        hidden = product(rows, weight_1, bias_1, tanh=True)
-        scores = product(hidden, weight_2, bias_2)
-        for b, own in parts:
-            w, h, (mean, variance) = scores[own].softmax(0), rows[own], (each[b] for each in found)
-            torch.sum(w * h, 0, out=mean)
-            torch.sum(_squares(h, mean).mul_(w), 0, out=variance)
-        yield hidden
+    mean, variance = found
+    for group, rows in blocks:
+        hidden, h = product(rows, weight_1, bias_1, tanh=True), group.values(rows)
+        w = group.softmax(group.values(product(hidden, weight_2, bias_2)))
+        mean[group.some] = group.sums(w * h)
+        variance[group.some] = group.sums(_squares(h, group.of(mean)).mul_(w))
+        yield hidden, w
 
 
 def _vector_backward(
-    blocks: Iterable[Block],
+    blocks: Blocks,
     parameters: Sequence[Tensor],
     found: Moments,
-    kept: Iterable[Tensor],
+    kept: Iterable[Kept],
     by_moments: Moments,
     by_frames: Tensor | None,
 ) -> tuple[Tensor, ...]:
-    weight_1, _, weight_2, bias_2 = parameters
+    weight_1, _, weight_2, _ = parameters
     by_weight_1, by_bias_1, by_weight_2, by_bias_2 = gradients = tuple(map(torch.zeros_like, parameters))
     by_mean, by_variance = by_moments
     less = -by_variance * found[1]
-    for block, hidden in zip(blocks, kept):
-        by_scores, direct = product(hidden, weight_2, bias_2), []
-        for b, own in block.parts:
-            w, offset = by_scores[own].softmax(0), block.rows[own] - found[0][b]
-            add = torch.addcmul(by_mean[b], offset, by_variance[b])
-            torch.addcmul(less[b], offset, add, out=by_scores[own]).mul_(w)
-            direct.append(add.addcmul_(offset, by_variance[b]).mul_(w))
-        by_scores[block.parts[-1].own.stop :] = 0
+    for (group, rows), (hidden, w) in zip(blocks, kept):
+        offset, factor = group.values(rows) - group.of(found[0]), group.of(by_variance)
+        add = torch.addcmul(group.of(by_mean), offset, factor)
+        by_scores = torch.empty_like(rows)
+        by_scores[group.count :] = 0
+        torch.addcmul(group.of(less), offset, add, out=group.values(by_scores)).mul_(w)
         by_hidden = _tanh_backward(product(by_scores, weight_2.t()), hidden)
-        add_product(by_weight_1, by_hidden, block.rows)
+        add_product(by_weight_1, by_hidden, rows)
         add_product(by_weight_2, by_scores, hidden)
         by_bias_1 += by_hidden.sum(0)
         by_bias_2 += by_scores.sum(0)
         if by_frames is not None:
-            by_rows = product(by_hidden, weight_1.t())
-            for (_, own), add in zip(block.parts, direct):
-                by_rows[own] += add
-            block.write(by_rows, by_frames)
+            group.write(product(by_hidden, weight_1.t()), w, add.addcmul_(offset, factor), by_frames)
     return gradients
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag, mse_loss
 
-from s3prl_vqpool.pooling.registry import register_name
-from s3prl_vqpool.pooling.rows import AT_ONCE, usable
-from s3prl_vqpool.pooling.weighted import check_weights, pool
+from .registry import register_name
+from .rows import AT_ONCE, usable
+from .weighted import check_weights, pool
 
 
 def published_mean_and_deviation(frames: Tensor, w: Tensor) -> Tensor:
@@ -26,7 +28,8 @@ def published_mean_and_deviation(frames: Tensor, w: Tensor) -> Tensor:
         InputError: shapes that do not fit.
     """
     check_weights(frames, w)
-    average, norm = _InBlocks.apply(frames, w) if usable(frames) else _batched(frames, w)
+    in_blocks = usable(frames) and frames.size(2) > 1  # of one channel, the norm adds in another order
+    average, norm = _InBlocks.apply(frames, w) if in_blocks else _batched(frames, w)
     freedom = ((w > 0).sum(dim=1) - 1).clamp_min(1).unsqueeze(1).to(frames.dtype)
     return torch.cat([average, norm / freedom.sqrt() + 1e-5], dim=1)
 
@@ -44,11 +47,12 @@ class _InBlocks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, frames: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         average = pool(frames, w)
-        norm = torch.empty_like(average)
+        squares = torch.empty_like(average)
         for some, lengths in _blocks(w, frames.size(2)):
-            offset = frames[some, : max(lengths)] - average[some].unsqueeze(1)
-            for x, length, out in zip(offset, lengths, norm[some]):
-                torch.linalg.vector_norm(x[:length], dim=0, out=out)
+            own = frames[some, : max(lengths)]
+            square = mse_loss(own, average[some].unsqueeze(1).expand_as(own), reduction="none")
+            squares[some] = _sums(square, w[some, : max(lengths)] > 0)
+        norm = torch.from_numpy(np.sqrt(squares.numpy()))  # torch's own root of a vector may be one bit off
         ctx.save_for_backward(frames, w, average, norm)
         return average, norm
 
@@ -68,6 +72,12 @@ class _InBlocks(torch.autograd.Function):
             for row, length in zip(gradient[some], lengths):
                 row[length:] = 0
         return gradient, None
+
+
+def _sums(values: Tensor, mask: Tensor) -> Tensor:
+    """Sums [n, D] of values [n, T, D] where the mask [n, T] is true: frame by frame, in the order of `vector_norm`."""
+    lengths, numbers = mask.sum(dim=1), mask.flatten().nonzero().squeeze(1)
+    return embedding_bag(numbers, values.flatten(0, 1), lengths.cumsum(0) - lengths, mode="sum")
 
 
 def _blocks(w: Tensor, dim: int) -> Iterator[tuple[slice, list[int]]]:
