@@ -128,9 +128,9 @@ def make_store(folder: Path, count: int) -> None:
             numbers = None, None, size, size // 320, (row % 1251,), f"{row:064x}", size * 2 + 44, row
             found.append(Row(name, path, *numbers))
         writer.write_shard(number, {}, rows, found)
-    data = index.data(folder, manifest)
-    writer.write(index.ROWS, data)
-    writer.write_json(DONE, {**about_all(folder, len(shards), {}), "rows": about_data(index.ROWS, data)})
+    data = list(index.pieces(index.gathered(folder, manifest)))
+    writer.write(index.ROWS, *data)
+    writer.write_json(DONE, {**about_all(folder, len(shards), {}), "rows": about_data(index.ROWS, *data)})
 
 
 def opened(folder: Path) -> dict[str, float]:

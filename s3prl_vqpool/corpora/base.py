@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from torch.utils.data import Dataset
 
 from ..errors import InputError
 from . import audio
+from .packed import Packed, repeated
 from .sampling import Draw
 
 SPLITS = ("train", "dev", "test")
@@ -43,13 +46,25 @@ class Utterance:
     speaker: str = ""
 
 
+class Utterances(Packed[Utterance]):
+    """A list of utterances in little memory."""
+
+    def _values(self, item: Utterance) -> list[Any]:
+        u = item
+        return [str(u.path), u.label, u.id, u.weight, u.start, u.frames, u.speaker]
+
+    def _item(self, place: int, values: list[Any]) -> Utterance:
+        path, label, *others = values
+        return Utterance(Path(path), tuple(label), *others)
+
+
 @dataclass(frozen=True)
 class Corpus:
     """A corpus as S3PRL splits it.
 
     Attributes:
         name: S3PRL's name for the task, e.g. ``speech_commands``; of a user's own corpus the path of its table.
-        splits: utterances of ``train``, ``dev`` and ``test``.
+        splits: utterances of ``train``, ``dev`` and ``test``; kept as `Utterances`.
         classes: per slot, the class names in the order of their indices.
         gain_db: gain that S3PRL applies to this corpus's audio.
         slots: names of the slots of a label; empty where a label has one slot.
@@ -57,7 +72,7 @@ class Corpus:
     """
 
     name: str
-    splits: dict[str, list[Utterance]]
+    splits: Mapping[str, Sequence[Utterance]]
     classes: tuple[tuple[str, ...], ...]
     gain_db: float = 0.0
     slots: tuple[str, ...] = ()
@@ -65,18 +80,27 @@ class Corpus:
 
     def __post_init__(self) -> None:
         """Raise InputError for an empty split, or for a file that is in two splits as a whole."""
-        split_of: dict[Path, str] = {}
         for split in SPLITS:
             if not self.splits[split]:
                 raise InputError(
                     f"{self.name}: the {split} split is empty. Check the corpus folder and its lists."
                 )
-            for utterance in self.splits[split]:
-                if utterance.frames is None and split_of.setdefault(utterance.path, split) != split:
-                    raise InputError(
-                        f"{utterance.path}: is in {split_of[utterance.path]} and in {split} of {self.name}."
-                        " Take it out of one of the lists."
-                    )
+        splits = {
+            name: each if isinstance(each, Utterances) else Utterances(each)
+            for name, each in self.splits.items()
+        }
+        object.__setattr__(self, "splits", splits)
+        split_of: dict[Path, str] = {}
+        for path, split in compress(self._whole(), repeated(path for path, _ in self._whole())):
+            if split_of.setdefault(path, split) != split:
+                raise InputError(
+                    f"{path}: is in {split_of[path]} and in {split} of {self.name}. Take it out of one of the lists."
+                )
+
+    def _whole(self) -> Iterator[tuple[Path, str]]:
+        """Path and split of each utterance that is a whole file."""
+        for split in SPLITS:
+            yield from ((u.path, split) for u in self.splits[split] if u.frames is None)
 
 
 def describe(corpus: Corpus) -> str:

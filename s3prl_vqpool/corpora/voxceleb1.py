@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from .base import Corpus, Utterance
+from .base import SPLITS, Corpus, Utterance, Utterances
 from .folders import VOXCELEB1, Listing, corpus_root, missing_files, read_list, subfolders
 
 _SPLITS = {"1": "train", "2": "dev", "3": "test"}
@@ -24,13 +24,12 @@ def voxceleb1(root: str | Path, meta_data: str | Path) -> Corpus:
             named, all counted).
     """
     root = corpus_root(root, VOXCELEB1)
-    rows = list(_rows(meta_data))
-    speakers = tuple(sorted({relative.split("/")[0] for _, _, relative in rows}))
+    speakers = tuple(sorted({relative.split("/")[0] for _, _, relative in _rows(meta_data)}))
     label = {speaker: (index,) for index, speaker in enumerate(speakers)}
     partitions = [folder / "wav" for folder in subfolders(root) if (folder / "wav").is_dir()]
-    splits: dict[str, list[Utterance]] = {"train": [], "dev": [], "test": []}
+    splits = {split: Utterances() for split in SPLITS}
     listing, missing = Listing(), []
-    for number, split, relative in rows:
+    for number, split, relative in _rows(meta_data):
         found = next((folder for folder in partitions if f"{folder}/{relative}" in listing), None)
         if found is None:
             missing.append((f"line {number}", Path("*/wav", relative)))
@@ -39,7 +38,8 @@ def voxceleb1(root: str | Path, meta_data: str | Path) -> Corpus:
         name = name.removesuffix(".wav")
         splits[split].append(Utterance(found / relative, label[speaker], f"{speaker}-{session}-{name}"))
     if missing:
-        raise missing_files(meta_data, [(where, root / path) for where, path in missing], len(rows))
+        total = len(missing) + sum(map(len, splits.values()))
+        raise missing_files(meta_data, [(where, root / path) for where, path in missing], total)
     return Corpus("voxceleb1", splits, (speakers,))
 
 

@@ -16,6 +16,7 @@ from .. import pooling
 from ..codes.precision import FLOAT32
 from ..codes.upstream import WithCodes
 from ..corpora import Utterance, audio
+from ..corpora.base import Utterances
 from ..errors import InputError
 from ..files import alone
 from ..pooling.point import moments
@@ -188,10 +189,10 @@ def _from_upstream(
 def _listing(store: Store) -> Listing:
     """The utterances of the store, row by row."""
     return Listing(
-        [
+        Utterances(
             Utterance(row.path, row.label, row.id, start=row.start, frames=row.frames)
             for row in store.utterances
-        ],
+        ),
         [row.samples for row in store.utterances],
         store.manifest["gain_db"],
         workers(Section("datarc", store.manifest["datarc"])),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,8 @@ def extract(
     shards = layout.shards(listing.samples)
     lengths = _lengths(upstream, listing)
     there = finished(folder, len(shards))
-    left = [row for shard, ready in zip(shards, there) if not ready for row in shard]
-    needed = layout.disk_bytes(wanted, [lengths[row] for row in left])
+    left = (row for shard, ready in zip(shards, there) if not ready for row in shard)
+    needed = layout.disk_bytes(wanted, array("q", (lengths[row] for row in left)))
     layout.check_disk(folder, needed, LESS)
     with alone(folder, lock_name(rank)) as lock, Taken(folder) as taken:
         writer = Writer(folder, rank, world)
@@ -90,7 +91,7 @@ def extract(
                 given = ((number, shards[number]) for number in numbers)
                 go_through(listing, given, begun, device, counted, lambda batch: encoder(batch.wavs), write)
 
-        mine = [shards[number] for number in range(rank, len(shards), world) if not there[number]]
+        mine = (shards[number] for number in range(rank, len(shards), world) if not there[number])
         fill("extracting", own(rank, world, len(shards), taken.take), mine)
         if lock and lock.real and world > 1:
             for number in others(finished(folder, len(shards)), taken.take):
@@ -119,18 +120,18 @@ def _finish(folder: Path, described: Mapping[str, Any], writer: Writer) -> bool:
         before = read_json(folder / DONE)
     except InputError:
         before = {}
-    rows = index.data(folder, described)
-    about = about_data(index.ROWS, rows)
+    rows = list(index.pieces(index.gathered(folder, described)))
+    about = about_data(index.ROWS, *rows)
     if not (folder / index.ROWS).exists() or sha256(folder / index.ROWS) != about["sha256"]:
-        writer.write(index.ROWS, rows)
+        writer.write(index.ROWS, *rows)
     now = {**about_all(folder, count, before), "rows": about}
     if now != before:
         writer.write_json(DONE, now)
     return True
 
 
-def _lengths(upstream: WithCodes, listing: Listing) -> list[int]:
-    lengths = upstream.code_lengths(listing.samples)
+def _lengths(upstream: WithCodes, listing: Listing) -> Sequence[int]:
+    lengths = array("q", upstream.code_lengths(listing.samples))
     for utterance, length in zip(listing.utterances, lengths):
         if length < upstream.min_frames:
             raise InputError(
@@ -140,7 +141,9 @@ def _lengths(upstream: WithCodes, listing: Listing) -> list[int]:
     return lengths
 
 
-def _say(listing: Listing, wanted: dict[str, Any], lengths: list[int], there: list[bool], world: int) -> None:
+def _say(
+    listing: Listing, wanted: dict[str, Any], lengths: Sequence[int], there: list[bool], world: int
+) -> None:
     size = layout.in_words(layout.disk_bytes(wanted, lengths))
     continued = f", {sum(there)} there already" if any(there) else ""
     print(

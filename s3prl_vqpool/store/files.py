@@ -39,12 +39,12 @@ class Writer:
             if other % world == rank and path.name != lock_name(rank):
                 path.unlink(missing_ok=True)
 
-    def write(self, name: str, data: bytes) -> None:
+    def write(self, name: str, *data: bytes | memoryview) -> None:
         """Write a file of the store, whole; InputError if it cannot be written."""
         temporary = self.folder / f".{name}.rank{self.rank}.tmp"
         try:
             with open(temporary, "wb") as file:
-                file.write(data)
+                file.writelines(data)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self.folder / name)
@@ -98,9 +98,12 @@ def remove_left(folder: Path, rank: int) -> None:
         path.unlink(missing_ok=True)
 
 
-def about_data(name: str, data: bytes) -> dict[str, Any]:
+def about_data(name: str, *data: bytes | memoryview) -> dict[str, Any]:
     """What is recorded of a file's content: file, sha256, bytes."""
-    return {"file": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    digest = hashlib.sha256()
+    for piece in data:
+        digest.update(piece)
+    return {"file": name, "sha256": digest.hexdigest(), "bytes": sum(map(len, data))}
 
 
 def lock_name(rank: int) -> str:

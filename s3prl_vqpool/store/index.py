@@ -6,6 +6,7 @@ removed: then the columns are made in memory.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -15,7 +16,6 @@ from typing import Any, overload
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import InputError
@@ -154,9 +154,20 @@ def read(folder: Path, manifest: Mapping[str, Any]) -> Rows:
     return Rows(columns)
 
 
-def data(folder: Path, manifest: Mapping[str, Any]) -> bytes:
-    """The content of `ROWS`; the same shards give the same bytes."""
-    return save(gathered(folder, manifest))
+def pieces(columns: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
+    """The content of `ROWS`, piece by piece: what `safetensors.torch.save` makes of the columns."""
+    arrays = {name: column.numpy() for name, column in columns.items()}
+    header, end = {}, 0
+    for name in sorted(arrays, key=lambda name: (-arrays[name].itemsize, name)):
+        array = arrays[name] = arrays.pop(name)
+        begin, end = end, end + array.nbytes
+        kind = "U8" if array.dtype == np.uint8 else "I64"
+        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little") + text
+    for array in arrays.values():
+        yield array.reshape(-1).view(np.uint8).data
 
 
 def gathered(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -166,28 +177,41 @@ def gathered(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Tensor]:
         InputError: a damaged index, or shards that do not belong together.
     """
     shards = [_columns(folder, number) for number in range(manifest["shards"])]
-    number = np.concatenate([numbers.pop("row") for numbers, _ in shards])
+    wrong = InputError(f"{folder}: its shards do not belong together: remove it and extract again.")
+    number = _joined(shards, "row")
     order = np.argsort(number, kind="stable")
     if not np.array_equal(number[order], np.arange(manifest["utterances"])):
-        raise InputError(f"{folder}: its shards do not belong together: remove it and extract again.")
+        raise wrong
+    columns: dict[str, np.ndarray] = {}
     try:
-        columns = {
-            name: np.concatenate([numbers[name] for numbers, _ in shards])[order] for name in shards[0][0]
-        }
+        for name in [name for name in shards[0] if name not in _TEXTS]:
+            columns[name] = _joined(shards, name)[order]
     except ValueError as error:  # labels of another number of slots
-        raise InputError(
-            f"{folder}: its shards do not belong together: remove it and extract again."
-        ) from error
+        raise wrong from error
     for name in _TEXTS:
-        every = [text for _, texts in shards for text in texts[name]]
-        texts = [every[place] for place in order.tolist()]
-        columns[f"{name}_end"] = np.cumsum([len(text) for text in texts], dtype=np.int64)
-        columns[name] = np.frombuffer(bytearray(b"".join(texts)), np.uint8)
+        ends = np.cumsum(columns[f"{name}_end"][np.argsort(order)])
+        columns[name] = _in_order(_joined(shards, name), ends, order)
+        columns[f"{name}_end"] = np.cumsum(columns[f"{name}_end"])
     return {name: torch.from_numpy(np.ascontiguousarray(columns[name])) for name in sorted(columns)}
 
 
-def _columns(folder: Path, number: int) -> tuple[dict[str, np.ndarray], dict[str, list[bytes]]]:
-    """Of a shard: the columns of numbers, with ``row``, and the texts."""
+def _joined(shards: Sequence[dict[str, np.ndarray]], name: str) -> np.ndarray:
+    """A column of all shards, which is taken out of each."""
+    return np.concatenate([shard.pop(name) for shard in shards])
+
+
+def _in_order(block: np.ndarray, ends: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """The texts of a block that end at ``ends``, in another order."""
+    view, made = block.data, bytearray()
+    for first in range(0, len(order), _CHUNK):
+        places = order[first : first + _CHUNK]
+        begins = np.where(places > 0, ends[places - 1], 0)
+        made += b"".join(view[a:b] for a, b in zip(begins.tolist(), ends[places].tolist()))
+    return np.frombuffer(made, np.uint8)
+
+
+def _columns(folder: Path, number: int) -> dict[str, np.ndarray]:
+    """The columns of a shard, with ``row``; in place of ``_end`` the length of each text."""
     rows, utterances = read_index(folder, number)
     optional = {
         name: [-1 if (value := getattr(each, name)) is None else value for each in utterances]
@@ -209,10 +233,13 @@ def _columns(folder: Path, number: int) -> tuple[dict[str, np.ndarray], dict[str
         }
         hashes = b"".join(bytes.fromhex(each.sha256) for each in utterances)
         columns["sha256"] = np.frombuffer(hashes, np.uint8).reshape(len(rows), 32)
-        texts = {name: [os.fsencode(getattr(each, name)) for each in utterances] for name in _TEXTS}
+        for name in _TEXTS:
+            texts = [os.fsencode(getattr(each, name)) for each in utterances]
+            columns[f"{name}_end"] = np.array([len(text) for text in texts], dtype=np.int64)
+            columns[name] = np.frombuffer(b"".join(texts), np.uint8)
     except ValueError as error:  # other hashes, labels of different lengths, no UTF-8
         raise unreadable_index(folder, number) from error
-    return columns, texts
+    return columns
 
 
 def _shaped(columns: Mapping[str, Tensor], count: int) -> bool:

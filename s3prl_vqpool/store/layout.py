@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
+
+import numpy as np
 
 from ..corpora import audio
 from ..errors import InputError
@@ -21,32 +24,60 @@ NUMBER_BYTES = {"float16": 2, "float32": 4}
 """Dtypes of stored vectors and frames, by their names in torch: bytes of a number."""
 
 
-def shards(samples: Sequence[int]) -> list[list[int]]:
+class Shards(Sequence[list[int]]):
+    """The rows of each shard, in its order.
+
+    Args:
+        order: the rows int64 [N], shard after shard.
+        bounds: where in ``order`` each shard begins, and the end of the last, int64 [shards + 1].
+    """
+
+    def __init__(self, order: np.ndarray, bounds: np.ndarray) -> None:
+        self._order, self._bounds = order, bounds
+
+    def __len__(self) -> int:
+        return len(self._bounds) - 1
+
+    @overload
+    def __getitem__(self, number: int) -> list[int]: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[list[int]]: ...
+    def __getitem__(self, number: int | slice) -> list[int] | list[list[int]]:
+        if isinstance(number, slice):
+            return [self[each] for each in range(*number.indices(len(self)))]
+        number = range(len(self))[number]
+        return self._order[self._bounds[number] : self._bounds[number + 1]].tolist()
+
+
+def shards(samples: Sequence[int]) -> Shards:
     """A partition of the rows 0 .. N-1 with ``samples`` each: longest first, `SHARD_SECONDS` a shard.
 
     It depends on nothing else, so every process finds the same one.
     """
-    order = sorted(range(len(samples)), key=lambda row: (-samples[row], row))
-    return list(_cut(order, samples, SHARD_SECONDS, padded=False))
+    sizes = np.asarray(samples, dtype=np.int64)
+    order = np.argsort(-sizes, kind="stable")
+    return Shards(order, np.fromiter(_bounds(map(int, sizes[order]), SHARD_SECONDS, padded=False), np.int64))
 
 
 def batches(rows: Sequence[int], samples: Sequence[int], seconds: float) -> list[list[int]]:
     """The rows of a shard, in its order, as batches of up to ``seconds``, padding included."""
-    return list(_cut(rows, samples, seconds, padded=True))
+    bounds = _bounds((samples[row] for row in rows), seconds, padded=True)
+    return [list(rows[first:last]) for first, last in pairwise(bounds)]
 
 
-def _cut(rows: Sequence[int], samples: Sequence[int], seconds: float, padded: bool) -> Iterator[list[int]]:
-    part: list[int] = []
-    total = 0
-    for row in rows:
-        size = samples[part[0]] if padded and part else samples[row]
-        if part and total + size > seconds * audio.SAMPLE_RATE:
-            yield part
-            part, total, size = [], 0, samples[row]
-        part.append(row)
-        total += size
-    if part:
-        yield part
+def _bounds(samples: Iterable[int], seconds: float, padded: bool) -> Iterator[int]:
+    """Where each part of up to ``seconds`` begins, and the end of the last."""
+    begin, end, total, longest = 0, -1, 0, 0
+    yield begin
+    for end, size in enumerate(samples):
+        more = longest if padded and end > begin else size
+        if end > begin and total + more > seconds * audio.SAMPLE_RATE:
+            yield end
+            begin, total, more = end, 0, size
+        longest = size if end == begin else longest
+        total += more
+    if end >= 0:
+        yield end + 1
 
 
 def disk_bytes(manifest: Mapping[str, Any], lengths: Sequence[int]) -> int:

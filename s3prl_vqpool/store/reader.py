@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from ..corpora import Utterance
 from ..errors import InputError, unknown_name
 from ..files import read_tensors
 from ..pooling import Counts, method
-from . import fresh, index
+from . import fresh, index, layout
 from .encode import kept_frames
 from .files import (
     DONE,
@@ -73,10 +72,9 @@ class Store:
         return cls(folder, manifest)
 
     @cached_property
-    def shards(self) -> list[list[int]]:
+    def shards(self) -> Sequence[list[int]]:
         """The rows of each shard, in its order."""
-        order, bounds = self._index.order, self._index.bounds
-        return [order[first:last].tolist() for first, last in pairwise(bounds)]
+        return layout.Shards(self._index.order, self._index.bounds)
 
     @cached_property
     def labels(self) -> Tensor:

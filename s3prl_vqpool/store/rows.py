@@ -5,14 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from ..corpora import Corpus, Utterance, audio
+from ..corpora.base import Utterances
+from ..corpora.packed import repeated
 from ..corpora.tasks import by_downstream
 from ..runner.config import Section, datarc_of, workers
 
@@ -50,11 +55,11 @@ class Row:
 class Listing:
     """What a corpus gives to a store: ``utterances`` without repetition and, per utterance, its ``samples``.
 
-    ``divisions`` is the corpus divided by each fold, where it is at hand.
+    ``divisions`` is the corpus divided by each fold, if it is drawn.
     """
 
-    utterances: list[Utterance]
-    samples: list[int]
+    utterances: Sequence[Utterance]
+    samples: Sequence[int]
     gain_db: float
     workers: int
     divisions: Mapping[str, Corpus] = field(default_factory=dict)
@@ -62,7 +67,8 @@ class Listing:
     @property
     def root(self) -> str:
         """The folder that all files lie in."""
-        return os.path.commonpath([os.path.dirname(utterance.path) for utterance in self.utterances])
+        folders = (os.path.dirname(utterance.path) for utterance in self.utterances)
+        return reduce(lambda one, other: os.path.commonpath([one, other]), folders)
 
     @property
     def sha256(self) -> str:
@@ -94,14 +100,11 @@ def listing(downstream: str, config: dict[str, Any]) -> Listing:
     task.fold(datarc)
     divisions = dict(task.divisions(datarc))
     splits = [split for corpus in divisions.values() for split in corpus.splits.values()]
-    found: dict[Key, Utterance] = {}
-    for utterance in _windows(utterance for split in splits for utterance in split):
-        found.setdefault(key(utterance), _absolute(utterance))
-    utterances = list(found.values())
+    utterances = Utterances(map(_absolute, _once(splits)))
     headers = tqdm(utterances, desc="reading headers", unit="file", leave=False, disable=None)
-    samples = [u.frames if u.frames is not None else audio.length(u.path) for u in headers]
-    gain_db = next(iter(divisions.values())).gain_db
-    return Listing(utterances, samples, gain_db, workers(datarc), divisions)
+    samples = array("q", (u.frames if u.frames is not None else audio.length(u.path) for u in headers))
+    first = next(iter(divisions.values()))
+    return Listing(utterances, samples, first.gain_db, workers(datarc), divisions if first.drawn else {})
 
 
 def key(utterance: Utterance) -> Key:
@@ -111,9 +114,22 @@ def key(utterance: Utterance) -> Key:
 
 
 def _absolute(utterance: Utterance) -> Utterance:
-    """The utterance with an absolute path; itself where it has one, as there may be millions."""
-    path = os.path.abspath(utterance.path)
-    return utterance if path == str(utterance.path) else replace(utterance, path=Path(path))
+    return replace(utterance, path=Path(os.path.abspath(utterance.path)))
+
+
+def _once(splits: Sequence[Iterable[Utterance]]) -> Iterator[Utterance]:
+    """The utterances of all splits, each once."""
+
+    def every() -> Iterator[Utterance]:
+        return _windows(chain.from_iterable(splits))
+
+    found: set[Key] = set()
+    for utterance, comes_again in zip(every(), repeated(map(key, every()))):
+        if not comes_again:
+            yield utterance
+        elif key(utterance) not in found:
+            found.add(key(utterance))
+            yield utterance
 
 
 def _windows(utterances: Iterable[Utterance]) -> Iterator[Utterance]:

@@ -42,7 +42,7 @@ def obtain(store: Store, utterances: Sequence[Utterance], writer: Writer) -> Cou
     return counts
 
 
-def split(store: Store) -> tuple[list[Utterance], str | None]:
+def split(store: Store) -> tuple[Sequence[Utterance], str | None]:
     """The training split that the manifest's `datarc` names, and its test fold; None where there are no folds."""
     task, datarc = by_downstream(store.manifest["downstream"]), store.manifest["datarc"]
     fold, corpus = task.fold(datarc), task.load(datarc)

@@ -39,7 +39,7 @@ class Data:
         self.seed = seed
         corpus = cast(Corpus, expert.corpus)
         export.require_kept(store.folder, {expert.fold: corpus})
-        self.splits: dict[str, list[Utterance]] = {split: corpus.splits[split] for split in splits}
+        self.splits: dict[str, list[Utterance]] = {split: list(corpus.splits[split]) for split in splits}
         self.rows = {split: store.rows(utterances) for split, utterances in self.splits.items()}
         self.windows = _windows(store, self.splits["train"])
         needed = {row for rows in (*self.rows.values(), *self.windows.values()) for row in rows}

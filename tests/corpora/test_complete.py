@@ -207,7 +207,8 @@ def test_names_in_capitals_are_audio(tmp_path: Path) -> None:
 def test_a_name_that_a_prediction_file_cannot_hold_is_refused(name: str, separator: str, said: str) -> None:
     made = corpus(train=ALL, dev=ALL, test=ALL)
     require_names(made, separator, 1)
-    made.splits["test"][2] = replace(made.splits["test"][2], id=name)
+    *others, last = made.splits["test"]
+    made = replace(made, splits={**made.splits, "test": [*others, replace(last, id=name)]})
     with pytest.raises(InputError, match=rf"^test2\.wav: its name .*{said}"):
         require_names(made, separator, 1)
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save
 from stores import of_an_earlier_version, tree
 
 from s3prl_vqpool.store import Row, Store, index, reader
@@ -93,7 +94,7 @@ def test_a_store_of_an_earlier_version_is_read_and_completed(
     folder = of_an_earlier_version(Path(shutil.copytree(before.folder, tmp_path / "store")))
     store = Store.open(folder)
     assert store.utterances == before.utterances
-    assert store.shards == before.shards
+    assert list(store.shards) == list(before.shards)
     assert torch.equal(store.codes(3), before.codes(3))
     assert extract("large", folder, "--frames", "--poolings", *store.manifest["poolings"]) == 0
     assert tree(folder) == tree(before.folder)
@@ -125,7 +126,9 @@ def test_rows_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactory, d
     order = data.draw(st.permutations(list(enumerate(drawn))))
     manifest = written(folder, list(order), shards)
     assert list(index.read(folder, manifest)) == drawn
-    (folder / index.ROWS).write_bytes(index.data(folder, manifest))
+    columns = index.gathered(folder, manifest)
+    (folder / index.ROWS).write_bytes(b"".join(index.pieces(columns)))
+    assert (folder / index.ROWS).read_bytes() == save(columns)
     read = index.read(folder, manifest)
     assert list(read) == drawn
     assert [read[number] for number in range(count)] == drawn

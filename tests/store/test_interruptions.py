@@ -39,12 +39,12 @@ def killed_in_write(
     def run() -> int:
         write, calls = Writer.write, []
 
-        def half(writer: Writer, name: str, data: bytes) -> None:
+        def half(writer: Writer, name: str, *data: bytes) -> None:
             calls.append(name)
             if len(calls) == number:
-                (writer.folder / f".{name}.rank{writer.rank}.tmp").write_bytes(data[: len(data) // 2])
+                (writer.folder / f".{name}.rank{writer.rank}.tmp").write_bytes(data[-1][: len(data[-1]) // 2])
                 stop()
-            write(writer, name, data)
+            write(writer, name, *data)
 
         Writer.write = half  # type: ignore[method-assign]
         return work()

@@ -18,9 +18,9 @@ SECOND = 16_000
 
 def test_shards_are_of_600_seconds_the_longest_first() -> None:
     samples = [300 * SECOND, 1, 300 * SECOND, 300 * SECOND, 300 * SECOND - 1, 700 * SECOND]
-    assert layout.shards(samples) == [[5], [0, 2], [3, 4, 1]]
-    assert layout.shards([]) == []
-    assert layout.shards([600 * SECOND + 1]) == [[0]]
+    assert list(layout.shards(samples)) == [[5], [0, 2], [3, 4, 1]]
+    assert list(layout.shards([])) == []
+    assert list(layout.shards([600 * SECOND + 1])) == [[0]]
 
 
 def test_batches_count_padding() -> None:
@@ -98,3 +98,15 @@ def test_a_random_excerpt_is_stored_as_the_windows_of_its_file(
     assert [(each.id, each.start, each.frames) for each in windows] == [
         (f"a#{k}", start, 1000) for k, start in enumerate(starts)
     ]
+
+
+@pytest.mark.parametrize("same_hash", [False, True])
+def test_an_utterance_of_several_splits_is_listed_once(
+    same_hash: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if same_hash:
+        monkeypatch.setattr(rows, "repeated", lambda keys: [True for _ in keys])
+    a, b = Utterance(Path("/a.wav"), (0,), "a"), Utterance(Path("/b.wav"), (1,), "b")
+    part = Utterance(Path("/a.wav"), (0,), "c", start=5, frames=1000)
+    again = Utterance(Path("/x/../a.wav"), (1,), "d")
+    assert list(rows._once([[a, part], [b, again], [part]])) == [a, part, b]

@@ -92,10 +92,10 @@ def lengths(found: Sequence[Clip]) -> list[int]:
 
 
 def _clip(record: Record) -> Clip:
-    return Clip(record.where, record.id, record.path, record.start, record.frames)
+    return Clip(record.where, record.id, Path(record.path), record.start, record.frames)
 
 
-def _records(path: Path) -> list[Record]:
+def _records(path: Path) -> Sequence[Record]:
     source = _source(path)
     if not source.rows:
         raise InputError(f"{path}: names no audio. Expected paths of audio files.")

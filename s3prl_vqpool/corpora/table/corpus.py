@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from itertools import pairwise
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
 from .. import checks
-from ..base import SPLITS, Corpus, Utterance
+from ..base import SPLITS, Corpus, Utterance, Utterances
+from ..packed import repeated
 from .division import Plan, divide, in_order, plan
 from .records import Record, columns, records
 from .sources import Source, read
@@ -43,20 +45,19 @@ def load(datarc: Mapping[str, Any], fold: str) -> Corpus:
         tuple(sorted({record.labels[slot] for record in found})) for slot in range(len(used["label"]))
     )
     index = [{name: place for place, name in enumerate(names)} for names in classes]
-    splits: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
+    splits = {split: Utterances() for split in SPLITS}
     for record, split in zip(found, division):
         if split is not None:
             label = tuple(places[name] for places, name in zip(index, record.labels))
+            excerpt = record.start, record.frames
             splits[split].append(
-                Utterance(
-                    record.path, label, record.id, record.weight, record.start, record.frames, record.speaker
-                )
+                Utterance(Path(record.path), label, record.id, record.weight, *excerpt, record.speaker)
             )
     slots = used["label"] if len(used["label"]) > 1 else ()
-    corpus = Corpus(str(source.path), splits, classes, gain_db(datarc), slots, made.drawn)
     known = {name for names in classes for name in names}
     _require_trained(found, division, checks.allowed(datarc.get("allow_missing_classes", False), known))
-    return corpus
+    del found
+    return Corpus(str(source.path), splits, classes, gain_db(datarc), slots, made.drawn)
 
 
 def gain_db(datarc: Mapping[str, Any]) -> float:
@@ -97,17 +98,19 @@ def _require_trained(
 
 def _require_apart(found: Sequence[Record], division: Sequence[str | None]) -> None:
     """InputError for audio that two splits share; segments that overlap within one split are fine."""
-    used = [(record, split) for record, split in zip(found, division) if split is not None]
-    used.sort(key=lambda each: (each[0].path, each[0].span))
-    furthest: dict[str, Record] = {}
-    for (before, _), (record, split) in pairwise([(used[0][0], ""), *used] if used else []):
-        if before.path != record.path:
-            furthest = {}
-        for other, last in furthest.items():
-            if other != split and last.span[1] > record.span[0]:
-                raise InputError(
-                    f"{record.where}: {record.path} is in {split} here and in {other} in {last.where}. Take one of "
-                    "them out, or allow it: datarc.allow_shared_audio: true."
-                )
-        if split not in furthest or furthest[split].span[1] < record.span[1]:
-            furthest[split] = record
+    of_file: dict[str, list[int]] = defaultdict(list)
+    for place, record in compress(enumerate(found), repeated(record.path for record in found)):
+        if division[place] is not None:
+            of_file[record.path].append(place)
+    for path in sorted(of_file):
+        furthest: dict[str | None, Record] = {}
+        for place in sorted(of_file[path], key=lambda place: found[place].span):
+            record, split = found[place], division[place]
+            for other, last in furthest.items():
+                if other != split and last.span[1] > record.span[0]:
+                    raise InputError(
+                        f"{record.where}: {path} is in {split} here and in {other} in {last.where}. Take one of "
+                        "them out, or allow it: datarc.allow_shared_audio: true."
+                    )
+            if split not in furthest or furthest[split].span[1] < record.span[1]:
+                furthest[split] = record

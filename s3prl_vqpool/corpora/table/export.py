@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -90,9 +90,10 @@ def require_kept(folder: Path, divisions: Mapping[str, Corpus]) -> None:
     """
     if not (folder / KEPT).exists():
         return
-    rows = [row.cells for row in read(folder / KEPT).rows]
+    rows = read(folder / KEPT).rows
     for fold, corpus in divisions.items():
-        before = {row.get("id", ""): row[fold or "split"] for row in rows if row.get(fold or "split")}
+        cells = (row.cells for row in rows)
+        before = {each.get("id", ""): each[fold or "split"] for each in cells if each.get(fold or "split")}
         now = {utterance.id: split for split, utterances in corpus.splits.items() for utterance in utterances}
         for name in {**now, **before}:
             if before.get(name) != now.get(name):
@@ -128,7 +129,7 @@ def _seconds(samples: int) -> str:
     return f"{samples / audio.SAMPLE_RATE:.7f}".rstrip("0").rstrip(".")
 
 
-def _fixed(utterances: list[Utterance]) -> Iterator[Utterance]:
+def _fixed(utterances: Iterable[Utterance]) -> Iterator[Utterance]:
     for utterance in utterances:
         if utterance.start is not None or utterance.frames is None:
             yield utterance

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tqdm import tqdm
 from ...errors import InputError, unknown_name
 from .. import audio
 from ..folders import Listing, missing_files
+from ..packed import Packed, repeated
 from .sources import Row, Source
 
 #: The columns that are used where they are there.
@@ -29,6 +31,7 @@ _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 _KEY = "datarc.columns"
 
 Columns = Mapping[str, tuple[str, ...]]
+_Audio = tuple[str, int | None, int | None]
 
 
 @dataclass(frozen=True)
@@ -36,25 +39,34 @@ class Record:
     """An utterance of a table.
 
     Attributes:
-        where: file and line, for messages.
-        path: the audio file.
+        path: the audio file; a text, since a `Path` takes longer to make than all else.
         labels: a class name per slot.
         id: its name in prediction files.
         start, frames: a segment, in samples at 16 kHz; both None for the whole file.
         weight: sampling weight.
         speaker: who speaks; empty where the table does not say, or where the speaker is the label.
-        cells: the row.
+        rows, place: the table's, and which one it is.
     """
 
-    where: str
-    path: Path
+    path: str
     labels: tuple[str, ...]
     id: str
     start: int | None
     frames: int | None
     weight: float
     speaker: str
-    cells: Mapping[str, str]
+    rows: Sequence[Row]
+    place: int
+
+    @property
+    def where(self) -> str:
+        """File and line, for messages."""
+        return self.rows[self.place].where
+
+    @property
+    def cells(self) -> Mapping[str, str]:
+        """The cells of its row."""
+        return self.rows[self.place].cells
 
     @property
     def span(self) -> tuple[float, float]:
@@ -62,6 +74,22 @@ class Record:
         if self.start is None or self.frames is None:
             return 0, float("inf")
         return self.start, self.start + self.frames
+
+
+class Records(Packed[Record]):
+    """A record of each of some rows, in little memory."""
+
+    def __init__(self, rows: Sequence[Row], records: Iterable[Record]) -> None:
+        self._rows = rows
+        super().__init__(records)
+
+    def _values(self, item: Record) -> list[Any]:
+        r = item
+        return [r.path, r.labels, r.id, r.start, r.frames, r.weight, r.speaker]
+
+    def _item(self, place: int, values: list[Any]) -> Record:
+        path, labels, name, start, frames, weight, speaker = values
+        return Record(path, tuple(labels), name, start, frames, weight, speaker, self._rows, place)
 
 
 def columns(source: Source, given: Any) -> dict[str, tuple[str, ...]]:
@@ -104,7 +132,7 @@ def _names(name: str, value: Any) -> tuple[str, ...]:
 
 def records(
     source: Source, used: Columns, root: str | Path | None = None, way_out: str = "Check datarc.root"
-) -> list[Record]:
+) -> Sequence[Record]:
     """The utterances of a table, in its order.
 
     Args:
@@ -116,17 +144,28 @@ def records(
         InputError: an empty cell, a number that is none, a segment without length or beyond its file, an id or
             a piece of audio that comes twice, or files that are missing (the first one named, all counted).
     """
-    read = [_Cells(row, used) for row in source.rows]
-    paths = [Path(os.path.normpath(Path(root or each.row.folder, each.text("path")))) for each in read]
     listing = Listing()
-    missing = [(each.row.where, path) for each, path in zip(read, paths) if path not in listing]
+    missing = [each for each in _places(source, used, root) if each[1] not in listing]
+    del listing
     if missing:
-        error = missing_files(missing[0][0], [("path", path) for _, path in missing], len(read))
+        error = missing_files(
+            missing[0][0].row.where, [("path", Path(path)) for _, path in missing], len(source.rows)
+        )
         raise InputError(str(error).replace("Check the corpus folder", way_out)) from error
-    every = tqdm(zip(read, paths), "reading the table", len(read), leave=False, disable=None)
-    found = [_record(cells, path) for cells, path in every]
+    every = tqdm(
+        _places(source, used, root), "reading the table", len(source.rows), leave=False, disable=None
+    )
+    rows = source.rows
+    found = Records(rows, (_record(cells, path, rows, place) for place, (cells, path) in enumerate(every)))
     _require_once(found)
     return found
+
+
+def _places(source: Source, used: Columns, root: str | Path | None) -> Iterator[tuple[_Cells, str]]:
+    """Each row, and where its audio is."""
+    for row in source.rows:
+        cells = _Cells(row, used)
+        yield cells, os.path.normpath(os.path.join(root or row.folder, cells.text("path")))
 
 
 @dataclass(frozen=True)
@@ -161,7 +200,7 @@ class _Cells:
         return float(value)
 
 
-def _record(cells: _Cells, path: Path) -> Record:
+def _record(cells: _Cells, path: str, rows: Sequence[Row], place: int) -> Record:
     labels = tuple(
         cells.checked(value, name) for value, name in zip(cells.texts("label"), cells.used.get("label", ()))
     )
@@ -173,10 +212,8 @@ def _record(cells: _Cells, path: Path) -> Record:
         )
     name = cells.text("id") if "id" in cells.used else _id(cells, start)
     speaker = "" if cells.used.get("speaker") == cells.used.get("label") else "".join(cells.texts("speaker"))
-    row = cells.row
-    return Record(
-        row.where, path, labels, name, start, frames, 1.0 if weight is None else weight, speaker, row.cells
-    )
+    weight = 1.0 if weight is None else weight
+    return Record(path, labels, name, start, frames, weight, speaker, rows, place)
 
 
 def _id(cells: _Cells, start: int | None) -> str:
@@ -189,7 +226,7 @@ def _id(cells: _Cells, start: int | None) -> str:
     )
 
 
-def _segment(cells: _Cells, path: Path) -> tuple[int | None, int | None]:
+def _segment(cells: _Cells, path: str) -> tuple[int | None, int | None]:
     """Start and length in samples at 16 kHz; (None, None) where the row gives neither start nor end."""
     start, end = cells.number("start"), cells.number("end")
     if start is None and end is None:
@@ -217,26 +254,31 @@ def _segment(cells: _Cells, path: Path) -> tuple[int | None, int | None]:
 
 
 @lru_cache(maxsize=100_000)
-def _length(path: Path, modified: int) -> int:
+def _length(path: str, modified: int) -> int:
     """`audio.length` of a file that was modified at that time."""
     return audio.length(path)
 
 
 def _require_once(found: Sequence[Record]) -> None:
     by_id: dict[str, Record] = {}
-    by_audio: dict[tuple[Path, int | None, int | None], Record] = {}
-    for record in found:
+    by_audio: dict[_Audio, Record] = {}
+    several = repeated(record.id for record in found) | repeated(map(_audio, found))
+    for record in compress(found, several):
         before = by_id.setdefault(record.id, record)
         if before is not record:
             raise InputError(
                 f"{record.where}: the id {record.id!r} is that of {_line(before)} too. Give each utterance its own in "
                 "a column id."
             )
-        before = by_audio.setdefault((record.path, record.start, record.frames), record)
+        before = by_audio.setdefault(_audio(record), record)
         if before is not record and before.labels != record.labels:
             raise InputError(
                 f"{record.where}: the same audio as in {_line(before)} with another label. Take one of the two out."
             )
+
+
+def _audio(record: Record) -> _Audio:
+    return record.path, record.start, record.frames
 
 
 def _line(record: Record) -> str:

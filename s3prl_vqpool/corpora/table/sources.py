@@ -6,13 +6,15 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
 from ..folders import files_below, hidden, read_list
+from ..packed import Packed
 
 #: What a table may call a split, and what it is called here.
 SPLIT_NAMES = {
@@ -22,6 +24,8 @@ SPLIT_NAMES = {
 AUDIO = (".wav", ".flac", ".ogg", ".mp3")
 _PURPOSE = "a table with a header, such as path,label,split"
 _FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
+_BATCH = 1024
+"""Rows of a Parquet file that are made texts at once."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +43,35 @@ class Row:
     cells: Mapping[str, str]
 
 
+class Rows(Packed[Row]):
+    """Rows that have the same columns, in little memory."""
+
+    def __init__(self, columns: Sequence[str], rows: Iterable[Row]) -> None:
+        self._columns = columns
+        self._files: list[tuple[str, Path]] = []  # what many rows have in common
+        super().__init__(rows)
+
+    def _values(self, item: Row) -> list[Any]:
+        cut = max(item.where.rfind(", "), 0)
+        file = item.where[:cut], item.folder
+        if file not in self._files[-1:]:
+            self._files.append(file)
+        cells = (item.cells.get(name, "") for name in self._columns)
+        return [len(self._files) - 1, item.where[cut:], *cells]
+
+    def _item(self, place: int, values: list[Any]) -> Row:
+        number, line, *cells = values
+        file, folder = self._files[number]
+        return Row(file + line, folder, dict(zip(self._columns, cells)))
+
+
 @dataclass(frozen=True)
 class Source:
     """Rows, and the columns that they may have."""
 
     path: Path
     columns: tuple[str, ...]
-    rows: list[Row]
+    rows: Sequence[Row]
 
 
 def read(path: Path) -> Source:
@@ -76,7 +102,7 @@ def _file(path: Path) -> Source:
             "folders named by label."
         )
     columns, lines = readers[path.suffix.lower()](path)
-    rows = [Row(f"{path}, {where}", path.parent, cells) for where, cells in lines]
+    rows = Rows(columns, (Row(f"{path}, {where}", path.parent, cells) for where, cells in lines))
     twice = [name for name, count in Counter(columns).items() if count > 1]
     if twice:
         raise InputError(f"{path}: has the column {twice[0]!r} twice. Rename one.")
@@ -85,7 +111,7 @@ def _file(path: Path) -> Source:
 
 def _separated(path: Path, separator: str) -> tuple[Sequence[str], Iterator[tuple[str, dict[str, str]]]]:
     reader = csv.reader(
-        io.StringIO(read_list(path, _PURPOSE), newline=""),
+        io.TextIOWrapper(io.BytesIO(read_list(path, _PURPOSE).encode()), "utf-8", newline=""),
         delimiter=separator,
         skipinitialspace=True,
         strict=True,
@@ -120,21 +146,24 @@ def _lines(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
 
 def _json_lines(path: Path) -> tuple[Sequence[str], Iterator[tuple[str, dict[str, str]]]]:
     purpose = 'a JSON object on each line, such as {"path": ..., "label": ..., "split": ...}'
-    rows = []
-    for number, line in enumerate(read_list(path, purpose).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            content = json.loads(line, object_pairs_hook=_once)
-        except (ValueError, RecursionError) as error:
-            reason = getattr(error, "msg", None) or " ".join(str(error).split())
-            raise InputError(
-                f"{path}, line {number}: malformed JSON ({reason}). Expected {purpose}."
-            ) from error
-        if not isinstance(content, dict):
-            raise InputError(f"{path}, line {number}: Expected {purpose}.")
-        rows.append((f"line {number}", _texts(f"{path}, line {number}", content)))
-    return list(dict.fromkeys(name for _, cells in rows for name in cells)), iter(rows)
+    lines = read_list(path, purpose).split("\n")
+
+    def rows() -> Iterator[tuple[str, dict[str, str]]]:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                content = json.loads(line, object_pairs_hook=_once)
+            except (ValueError, RecursionError) as error:
+                reason = getattr(error, "msg", None) or " ".join(str(error).split())
+                raise InputError(
+                    f"{path}, line {number}: malformed JSON ({reason}). Expected {purpose}."
+                ) from error
+            if not isinstance(content, dict):
+                raise InputError(f"{path}, line {number}: Expected {purpose}.")
+            yield f"line {number}", _texts(f"{path}, line {number}", content)
+
+    return list(dict.fromkeys(name for _, cells in rows() for name in cells)), rows()
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -163,13 +192,14 @@ def _parquet(path: Path) -> tuple[Sequence[str], Iterator[tuple[str, dict[str, s
     try:
         file = parquet.ParquetFile(path)
         names = [field.name for field in file.schema_arrow if not _nested(field.type)]
-        content = [column.to_pylist() for column in file.read(names).columns]
+        content = file.read(names)
     except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: not Parquet, or damaged ({reason}). Write the file again.") from error
 
     def rows() -> Iterator[tuple[str, dict[str, str]]]:
-        for number, values in enumerate(zip(*content), start=1):
+        every = (zip(*(each.to_pylist() for each in batch.columns)) for batch in content.to_batches(_BATCH))
+        for number, values in enumerate(chain.from_iterable(every), start=1):
             yield f"row {number}", _texts(f"{path}, row {number}", dict(zip(names, values)))
 
     return names, rows()
@@ -195,7 +225,7 @@ def _kaldi(path: Path) -> Source:
     from . import kaldi
 
     columns, rows = kaldi.read(path)
-    return Source(path, tuple(columns), [Row(where, path, cells) for where, cells in rows])
+    return Source(path, tuple(columns), Rows(columns, (Row(where, path, cells) for where, cells in rows)))
 
 
 def _parts(path: Path) -> dict[str, Source]:
@@ -214,15 +244,18 @@ def _parts(path: Path) -> dict[str, Source]:
 
 
 def _joined(path: Path, parts: Mapping[str, Source]) -> Source:
-    rows: list[Row] = []
-    for split, source in parts.items():
+    for source in parts.values():
         if "split" in source.columns:
             raise InputError(
                 f"{source.path}: has a column 'split', but its name says the split too. Rename one."
             )
-        rows += [replace(row, cells={**row.cells, "split": split}) for row in source.rows]
-    columns = dict.fromkeys(name for source in parts.values() for name in source.columns)
-    return Source(path, ("split", *columns), rows)
+    columns = ("split", *dict.fromkeys(name for source in parts.values() for name in source.columns))
+    rows = (
+        Row(row.where, row.folder, {**row.cells, "split": split})
+        for split, source in parts.items()
+        for row in source.rows
+    )
+    return Source(path, columns, Rows(columns, rows))
 
 
 def _audio(path: Path) -> Source:
@@ -230,7 +263,7 @@ def _audio(path: Path) -> Source:
     folders = [entry.name for entry in sorted(path.iterdir()) if entry.is_dir() and not hidden(entry.name)]
     split = bool(folders) and all(name.lower() in SPLIT_NAMES for name in folders)
     names = ("split", "label") if split else ("label",)
-    rows = []
+    rows = Rows(("path", *names), ())
     for file in files_below(path, AUDIO):
         parts = file.relative_to(path).parts
         if len(parts) <= len(names):
