@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +29,9 @@ from .files import (
 )
 from .rows import Key, Row, key
 
+_MOST_OPEN = 10_000
+"""Files that are memory-mapped at once. Linux allows a process 65,530 mappings (`vm.max_map_count`)."""
+
 
 class Store:
     """Features of every utterance of a corpus that `vqpool extract` wrote. Tensors are memory-mapped.
@@ -47,7 +51,7 @@ class Store:
         self.added: dict[str, dict[str, Any]] = manifest.get("added", {})
         self._index = index.read(folder, manifest)
         self.utterances: Sequence[Row] = self._index
-        self._open: dict[str, dict[str, Tensor]] = {}
+        self._open: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
         self._audio_is_fresh = False
 
     @classmethod
@@ -142,6 +146,8 @@ class Store:
     def frames(self, row: int) -> Tensor:
         """Frames float32 [T, D] of a row: the plain mean over all hidden states, real frames only.
 
+        In a store of dtype float32 they are a part of the memory-mapped file, and keep it mapped.
+
         Raises:
             InputError: the store was extracted without --frames.
         """
@@ -173,14 +179,18 @@ class Store:
         for position, (shard, place) in enumerate(zip(shards, places)):
             where.setdefault(shard, []).append((position, place))
         size = method(pooling).output_dim(self.manifest["dim"])
-        layers, stored = self.manifest["layers"], {}
-        for shard in where:
+        layers = self.manifest["layers"]
+
+        def stored(shard: int) -> Tensor:
             name = part_name(shard, pooling) if pooling in self.added else tensors_name(shard)
-            stored[shard] = self._tensor(name, f"vectors.{pooling}", len(self.shards[shard]), layers, size)
+            return self._tensor(name, f"vectors.{pooling}", len(self.shards[shard]), layers, size)
+
+        for shard in list(where)[:1]:
+            stored(shard)  # a size that is damaged is noticed before memory for it is asked for
         gathered = torch.empty(len(wanted), layers, size, dtype=getattr(torch, self.manifest["dtype"]))
         for shard, pairs in where.items():
             positions, within = map(torch.tensor, zip(*pairs))
-            gathered[positions] = stored[shard][within]
+            gathered[positions] = stored(shard)[within]
         return gathered
 
     def statistics(self, pooling: str) -> Counts:
@@ -205,10 +215,13 @@ class Store:
         path = self.folder / name
         damaged = InputError(f"{path}: damaged: vqpool store verify {self.folder} says what to do.")
         if name not in self._open:
+            while len(self._open) >= _MOST_OPEN:
+                self._open.popitem(last=False)
             try:
                 self._open[name], _ = read_tensors(path, "a store's tensors")
             except InputError as error:
                 raise damaged from error
+        self._open.move_to_end(name)
         tensor = self._open[name].get(key)
         if tensor is None or tuple(tensor.shape) != shape:
             raise damaged
