@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,21 +25,22 @@ from ..runner.config import Section, workers
 from ..runner.plugin import entry_of
 from . import layout, training
 from .encode import Encoded, Encoder, Poolings, weights_of
-from .files import MANIFEST, Writer, about_part, lock_name, read_json
+from .files import MANIFEST, Writer, about_part, lock_name, read_json, remove_left
 from .passes import Batch, go_through, progress
 from .reader import Store
 from .rows import Listing, Row
+from .share import Taken, others, own
 
 #: Vectors [n, layers, D] of a shard, for each pooling.
 Vectors = Mapping[str, Tensor]
-#: For each shard that lacks any, the poolings that it lacks.
-Missing = dict[int, list[str]]
+#: Makes the vectors of shards: whose they are, for the progress, their numbers, and those that are expected.
+Fill = Callable[[str, Iterable[int], Sequence[int]], None]
 
 
 def add(
     store: Store, names: Sequence[str], options: Mapping[str, Any], rank: int = 0, world: int = 1
 ) -> bool:
-    """Write the vectors of poolings without a map for this rank's shards, those that are not there.
+    """Write the vectors of poolings without a map for this rank's shards, then for those that are left of others'.
 
     Weights come from the stored codes. Vectors of every layer need frames of every layer. If the upstream has one
     layer and its frames are stored, these are used; otherwise the upstream runs again. Counts of
@@ -62,32 +63,42 @@ def add(
         name: pooling.method(name).with_defaults(own) for name, own in given_options(names, options).items()
     }
     store.require_audio()
-    with alone(store.folder, lock_name(rank)):
+    with alone(store.folder, lock_name(rank)) as lock:
         writer = Writer(store.folder, rank, world)
         names = [name for name in names if name not in store.manifest["poolings"]]
         poolings, made = _arguments(store, {name: values[name] for name in names}, writer)
         _agree(store, made)
-        mine = range(rank, len(store.shards), world)
-        missing = {
-            k: lacking for k in mine if (lacking := [n for n in names if not _there(store, k, n, made[n])])
-        }
+        numbers = range(len(store.shards))
+
+        def lacking(number: int) -> list[str]:
+            return [name for name in names if not _there(store, number, name, made[name])]
+
+        missing = {number: absent for number in numbers if (absent := lacking(number))}
+        mine = {number: absent for number, absent in missing.items() if number % world == rank}
         left = sum(
-            len(store.shards[number]) * layout.vector_bytes(store.manifest, lacking)
-            for number, lacking in missing.items()
+            len(store.shards[number]) * layout.vector_bytes(store.manifest, absent)
+            for number, absent in mine.items()
         )
         layout.check_disk(store.folder, left, "add fewer poolings at once")
+        with Taken(store.folder, lambda number: not lacking(number)) as taken:
 
-        def write(number: int, vectors: Vectors) -> None:
-            for name in missing[number]:
-                writer.write_part(number, name, vectors[name], made[name])
+            def write(number: int, vectors: Vectors) -> None:
+                for name in lacking(number):
+                    writer.write_part(number, name, vectors[name], made[name])
+                taken.leave(number)
 
-        if store.manifest["layers"] == 1 and store.manifest["frames"]:
-            _from_frames(store, poolings, missing, write)
-        elif missing:
-            _from_upstream(store, poolings, missing, write, rank)
-        if not all(_there(store, k, name, made[name]) for k in range(len(store.shards)) for name in names):
+            if missing:
+                needed = {name: poolings[name] for absent in missing.values() for name in absent}
+                fill = _filling(store, needed, write, rank, list(mine))
+                fill("", own(rank, world, len(numbers), taken.take), list(mine))
+                if lock and lock.real and world > 1:
+                    for number in others([not lacking(each) for each in numbers], taken.take):
+                        fill(" for others", [number], [number])
+        if any(map(lacking, numbers)):
             return False
         _list(made, writer)
+        if lock and lock.real:
+            remove_left(store.folder, rank)
         return True
 
 
@@ -132,41 +143,51 @@ def _there(store: Store, number: int, name: str, made: Mapping[str, Any]) -> boo
     return about is not None and about.get("made") == made
 
 
-def _from_frames(
-    store: Store, poolings: Poolings, missing: Missing, write: Callable[[int, Vectors], None]
-) -> None:
+def _filling(
+    store: Store, needed: Poolings, write: Callable[[int, Vectors], None], rank: int, mine: Sequence[int]
+) -> Fill:
+    """What hands the vectors of shards to ``write``; ``mine`` are those of this rank that lack any."""
+    if store.manifest["layers"] == 1 and store.manifest["frames"]:
+        return _from_frames(store, needed, write)
+    return _from_upstream(store, needed, write, rank, mine)
+
+
+def _from_frames(store: Store, needed: Poolings, write: Callable[[int, Vectors], None]) -> Fill:
     manifest, utterances = store.manifest, store.utterances
     dtype, samples = getattr(torch, manifest["dtype"]), [row.samples for row in utterances]
-    for number, names in tqdm(missing.items(), "pooling stored frames", leave=False, disable=None):
-        parts: dict[str, list[Tensor]] = {name: [] for name in names}
-        for rows in layout.batches(store.shards[number], samples, manifest["batch_seconds"]):
-            frames = pad_sequence([store.frames(row) for row in rows], batch_first=True)  # [B, T, D]
-            codes = pad_sequence([store.codes(row) for row in rows], batch_first=True)
-            lengths = torch.tensor([utterances[row].length for row in rows])
-            batch = codes, lengths, [samples[row] for row in rows], manifest["downsample_rate"]
-            for name in names:
-                weights = weights_of(name, poolings[name], *batch)
-                parts[name].append(moments(pooling.method(name), frames, weights))
-        write(number, {name: torch.cat(each)[:, None].to(dtype) for name, each in parts.items()})
+
+    def fill(whose: str, numbers: Iterable[int], expected: Sequence[int]) -> None:
+        title = f"pooling stored frames{whose}"
+        for number in tqdm(numbers, title, len(expected), leave=False, disable=None):
+            parts: dict[str, list[Tensor]] = {name: [] for name in needed}
+            for rows in layout.batches(store.shards[number], samples, manifest["batch_seconds"]):
+                frames = pad_sequence([store.frames(row) for row in rows], batch_first=True)  # [B, T, D]
+                codes = pad_sequence([store.codes(row) for row in rows], batch_first=True)
+                lengths = torch.tensor([utterances[row].length for row in rows])
+                batch = codes, lengths, [samples[row] for row in rows], manifest["downsample_rate"]
+                for name, options in needed.items():
+                    weights = weights_of(name, options, *batch)
+                    parts[name].append(moments(pooling.method(name), frames, weights))
+            write(number, {name: torch.cat(each)[:, None].to(dtype) for name, each in parts.items()})
+
+    return fill
 
 
 def _from_upstream(
     store: Store,
-    poolings: Poolings,
-    missing: Missing,
+    needed: Poolings,
     write: Callable[[int, Vectors], None],
     rank: int,
-) -> None:
-    listing, shards = _listing(store), {number: store.shards[number] for number in missing}
-    device = _device(store)
-    if rank == 0:
-        hours = audio.hours(sum(listing.samples[row] for rows in shards.values() for row in rows))
+    mine: Sequence[int],
+) -> Fill:
+    listing, device = _listing(store), _device(store)
+    if rank == 0 and mine:
+        hours = audio.hours(sum(listing.samples[row] for number in mine for row in store.shards[number]))
         print(
             f"{store.folder} has no frames of every layer: running {store.manifest['upstream']} again over "
             f"{hours:,.2f} h of speech",
             file=sys.stderr,
         )
-    needed = {name: poolings[name] for names in missing.values() for name in names}
     dtype, precision = getattr(torch, store.manifest["dtype"]), store.manifest.get("precision", FLOAT32)
     encoder = Encoder(_upstream(store, device), needed, False, dtype, precision)
 
@@ -182,8 +203,13 @@ def _from_upstream(
     def joined(number: int, encoded: list[Encoded], rows: list[Row]) -> None:
         write(number, {name: torch.stack([one[f"vectors.{name}"] for one in encoded]) for name in needed})
 
-    with progress(listing, shards.values(), "extracting", rank == 0) as counted:
-        go_through(listing, shards.items(), store.manifest, device, counted, encode, joined)
+    def fill(whose: str, numbers: Iterable[int], expected: Sequence[int]) -> None:
+        shards = ((number, store.shards[number]) for number in numbers)
+        hours = (store.shards[number] for number in expected)
+        with progress(listing, hours, f"extracting{whose}", rank == 0) as counted:
+            go_through(listing, shards, store.manifest, device, counted, encode, joined)
+
+    return fill
 
 
 def _listing(store: Store) -> Listing:

@@ -24,6 +24,7 @@ from .files import (
     about_all,
     about_data,
     finished,
+    index_name,
     lock_name,
     read_index,
     read_json,
@@ -71,7 +72,11 @@ def extract(
     left = (row for shard, ready in zip(shards, there) if not ready for row in shard)
     needed = layout.disk_bytes(wanted, array("q", (lengths[row] for row in left)))
     layout.check_disk(folder, needed, LESS)
-    with alone(folder, lock_name(rank)) as lock, Taken(folder) as taken:
+
+    def is_there(number: int) -> bool:
+        return (folder / index_name(number)).exists()
+
+    with alone(folder, lock_name(rank)) as lock, Taken(folder, is_there) as taken:
         writer = Writer(folder, rank, world)
         begun = manifest.agree(folder, wanted, writer)
         if rank == 0:

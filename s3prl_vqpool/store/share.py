@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ..files import Busy, alone
-from .files import index_name, shard_lock_name
+from .files import shard_lock_name
 
 
 def own(rank: int, world: int, count: int, take: Callable[[int], bool]) -> Iterator[int]:
@@ -29,10 +29,15 @@ def others(there: Sequence[bool], take: Callable[[int], bool]) -> Iterator[int]:
 
 
 class Taken:
-    """The shards that a process has taken: each by a lock in the store, until it is written or the process ends."""
+    """The shards that a process has taken: each by a lock in the store, until it is written or the process ends.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Args:
+        folder: the store's.
+        there: whether a shard is finished.
+    """
+
+    def __init__(self, folder: Path, there: Callable[[int], bool]) -> None:
+        self.folder, self._there = folder, there
         self._locks: dict[int, ExitStack] = {}
 
     def __enter__(self) -> Taken:
@@ -46,15 +51,14 @@ class Taken:
 
     def take(self, number: int) -> bool:
         """Take a shard; False where it is finished, or another process has it."""
-        index = self.folder / index_name(number)
-        if index.exists():
+        if self._there(number):
             return False
         with ExitStack() as stack:
             try:
                 stack.enter_context(alone(self.folder, shard_lock_name(number)))
             except Busy:
                 return False
-            if index.exists():  # since a moment ago
+            if self._there(number):  # since a moment ago
                 return False
             self._locks[number] = stack.pop_all()
         return True

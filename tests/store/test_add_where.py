@@ -70,5 +70,5 @@ def test_the_first_rank_alone_shows_its_work(
     monkeypatch.setattr(filling, "progress", lambda *given: shown.append(given[-1]) or nullcontext())
     monkeypatch.setattr(filling, "go_through", lambda *_: None)
     assert not filling.add(Store.open(copy), ["VQ-Squash-OR"], {}, rank, 2)
-    assert shown == [rank == 0]
+    assert set(shown) == {rank == 0}
     assert ("h of speech" in capsys.readouterr().err) == (rank == 0)

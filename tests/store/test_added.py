@@ -27,7 +27,7 @@ from test_interruptions import killed_in_write
 from torch import Tensor
 from torch.testing import assert_close
 
-from s3prl_vqpool import cli
+from s3prl_vqpool import cli, files
 from s3prl_vqpool.corpora import audio
 from s3prl_vqpool.errors import InputError
 from s3prl_vqpool.pooling import Counts
@@ -270,19 +270,64 @@ def test_one_after_the_other_and_again_are_the_same(copy: Path, complete: Path, 
     assert add(copy, "VQ-BP", "VQ-SIF") == 0
 
 
+def of_rank(number: int, folder: Path, *poolings: str) -> Callable[[], int]:
+    """`add` as one of three ranks."""
+
+    def run() -> int:
+        os.environ.update(RANK=str(number), WORLD_SIZE="3")
+        return add(folder, *poolings)
+
+    return run
+
+
 def test_ranks_give_the_same_bytes(forked: Any, copy: Path, complete: Path) -> None:
-    def rank(number: int) -> Callable[[], int]:
-        def run() -> int:
-            os.environ.update(RANK=str(number), WORLD_SIZE="2")
-            return add(copy, "VQ-BP", "VQ-SIF")
+    processes = [forked(of_rank(number, copy, "VQ-BP", "VQ-SIF")) for number in range(3)]
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    same(copy, complete)
 
-        return run
 
-    for number in (1, 0):
+@pytest.mark.parametrize("number", [1, 2, 3, 5])
+def test_ranks_do_the_work_of_one_that_was_killed(
+    number: int, forked: Any, copy: Path, complete: Path
+) -> None:
+    first = forked(killed_in_write(number, of_rank(1, copy, "VQ-BP", "VQ-SIF")))
+    first.join(60)
+    assert first.exitcode == -signal.SIGKILL
+    assert not Store.open(copy).added
+    others = [forked(of_rank(number, copy, "VQ-BP", "VQ-SIF")) for number in (0, 2)]
+    for process in others:
+        process.join(60)
+    assert [process.exitcode for process in others] == [0, 0]
+    assert list(copy.glob(".shard-*")) == []
+    same(copy, complete)
+
+
+def test_a_rank_does_the_work_of_all_from_stored_frames(
+    extract: Any, forked: Any, stores: Stores, tmp_path: Path
+) -> None:
+    for name in ("one", "ranks"):
+        shutil.copytree(stores("mfcc").folder, tmp_path / name)
+    assert add(tmp_path / "one", "VQ-BP") == 0
+    process = forked(of_rank(2, tmp_path / "ranks", "VQ-BP"))
+    process.join(60)
+    assert process.exitcode == 0
+    same(tmp_path / "ranks", tmp_path / "one")
+
+
+def test_without_locks_each_rank_adds_to_its_own_shards_only(
+    forked: Any, copy: Path, complete: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_lock", lambda _: None)
+    for number in range(3):
         assert not Store.open(copy).added
-        process = forked(rank(number))
+        process = forked(of_rank(number, copy, "VQ-BP", "VQ-SIF"))
         process.join(60)
         assert process.exitcode == 0
+        assert {int(path.name[6:11]) % 3 for path in copy.glob("shard-*.VQ-BP.json")} == set(
+            range(number + 1)
+        )
     same(copy, complete)
 
 

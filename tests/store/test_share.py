@@ -16,6 +16,10 @@ sys.path[:0] = [str(Path(__file__).parents[2] / "benchmarks")]
 from scale import simulated  # noqa: E402
 
 
+def taken_in(folder: Path) -> Taken:
+    return Taken(folder, lambda number: (folder / index_name(number)).exists())
+
+
 def test_shards_are_dealt_out_in_turn() -> None:
     assert [list(own(rank, 3, 7, lambda _: True)) for rank in range(3)] == [[0, 3, 6], [1, 4], [2, 5]]
     assert list(own(1, 3, 7, lambda number: number != 1)) == [4]
@@ -41,7 +45,7 @@ def test_equal_ranks_are_idle_for_less_than_a_shard() -> None:
 
 
 def test_a_shard_is_taken_once_and_not_when_it_is_there(tmp_path: Path) -> None:
-    with Taken(tmp_path) as taken:
+    with taken_in(tmp_path) as taken:
         assert taken.take(0)
         assert (tmp_path / ".shard-00000.lock").exists()
         taken.leave(0)
@@ -61,6 +65,6 @@ def test_a_shard_that_was_finished_while_it_was_taken_is_let_go(
         return lock(file)  # type: ignore[arg-type]
 
     monkeypatch.setattr(files, "_lock", finished)
-    with Taken(tmp_path) as taken:
+    with taken_in(tmp_path) as taken:
         assert not taken.take(0)
     assert [path.name for path in tmp_path.iterdir()] == [index_name(0)]
