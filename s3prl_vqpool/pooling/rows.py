@@ -22,6 +22,9 @@ _STEP = 16
 _RUN = 32
 """So many frames are added one after the other. The sums of such runs are added then: fewer roundings."""
 
+_DEPTH = 512
+"""A product adds at most so many rows, since oneDNN adds them one after the other."""
+
 
 class Group(ABC):
     """The utterances ``some`` of a batch, n of them. Their N real frames are the first rows of a block.
@@ -213,4 +216,5 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, tanh: bool
 
 def add_product(total: Tensor, x: Tensor, y: Tensor) -> None:
     """Adds ``x.T @ y`` to ``total`` [I, J], for x [R, I] and y [R, J]."""
-    total += product(x.t(), y.t())
+    for some, others in zip(x.split(_DEPTH), y.split(_DEPTH)):
+        total += product(some.t(), others.t())

@@ -120,3 +120,6 @@ def test_products(dtype):
     total = torch.ones(7, 7, dtype=dtype)
     rows.add_product(total, x, x)
     assert_close(total, 1 + x.T @ x)
+    long = torch.randn(1040, 7, generator=generator, dtype=dtype)
+    rows.add_product(total, long, long)
+    assert_close(total, 1 + x.T @ x + long.T @ long, rtol=1e-5, atol=1e-3 if dtype == torch.float32 else 1e-9)
