@@ -12,7 +12,7 @@ has at its peak, or how much that is above what it had before.
   last one ends, in which they have nothing to do. "alone": no rank takes others' shards. "slow": one rank needs twice
   the time.
 - rate: hours of speech that one thread extracts in an hour of CPU time, with a base-size wav2vec 2.0 of random weights
-  on 20 files of noise with Libri-Light's lengths; starting and building the model are not counted.
+  on 10 files of noise with Libri-Light's lengths; starting and building the model are not counted.
 """
 
 from __future__ import annotations
@@ -276,7 +276,7 @@ def simulated(
 def rate(args: argparse.Namespace, figures: Figures) -> None:
     """Print how fast extraction is."""
     with tempfile.TemporaryDirectory() as temporary:
-        make_corpus(Path(temporary) / "corpus", 20, segments("librilight", 20))
+        make_corpus(Path(temporary) / "corpus", 10, segments("librilight", 10))
         found = alone(rates, Path(temporary), args.rounds)
     print(
         f"base-size model: {figures.add('rate', Figure.of(list(found.values()), 'h of speech per CPU-hour'))}"
@@ -301,7 +301,7 @@ def rates(folder: Path, rounds: int) -> dict[str, float]:
     weights = checkpoint(folder / "base.pt")
     for k in range(rounds):
         extract(folder / "corpus", "wav2vec2_vq_local", "-k", weights, store=str(k))
-    speech = sum(segments("librilight", 20)) / RATE
+    speech = sum(segments("librilight", 10)) / RATE
     return {str(k): speech / seconds for k, seconds in enumerate(spent)}
 
 
