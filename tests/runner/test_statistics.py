@@ -49,7 +49,7 @@ def expert(
     expdir.mkdir(exist_ok=True)
     section = {"datarc": dict(datarc), "modelrc": {"projector_dim": 8, "pooling": name, **modelrc}}
     one = DownstreamExpert(upstream_dim=upstream_dim, downstream_expert=section, expdir=str(expdir))
-    del one.corpus.splits["train"][10:]
+    one.corpus.splits["train"] = one.corpus.splits["train"][:10]
     return one
 
 
