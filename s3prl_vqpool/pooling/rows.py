@@ -21,7 +21,6 @@ _STEP = 16
 """The number of rows is a multiple of this: oneDNN compiles a kernel for each shape that it meets."""
 _RUN = 32
 """So many frames are added one after the other. The sums of such runs are added then: fewer roundings."""
-
 _DEPTH = 512
 """A product adds at most so many rows, since oneDNN adds them one after the other."""
 
@@ -175,9 +174,8 @@ def groups(lengths: Tensor, frames: Tensor) -> list[Group]:
 def _slices(sizes: Sequence[int], most: int) -> Iterator[slice]:
     if len(set(sizes)) == 1:
         n, step = max(1, most // sizes[0]), _STEP // gcd(_STEP, sizes[0])
-        whole = (
-            -(-n // step) * step
-        )  # utterances whose frames are a multiple of _STEP rows, so need not be copied
+        # Frames of so many utterances are a multiple of _STEP rows, so need not be copied.
+        whole = -(-n // step) * step
         n = whole if 2 * whole <= 3 * n else n
         yield from (slice(first, first + n) for first in range(0, len(sizes), n))
         return
