@@ -16,7 +16,23 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 _decode = json.JSONDecoder().decode
 
 
-class Packed(Sequence[T]):
+class Made(Sequence[T]):
+    """A sequence that makes an item when it is asked for."""
+
+    @abstractmethod
+    def _made(self, place: int) -> T:
+        """The item of a place from 0 on."""
+
+    @overload
+    def __getitem__(self, place: int) -> T: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[T]: ...
+    def __getitem__(self, place: int | slice) -> T | list[T]:
+        places = range(len(self))[place]
+        return self._made(places) if isinstance(places, int) else [self._made(each) for each in places]
+
+
+class Packed(Made[T]):
     """A list that keeps the values of each item as JSON, and makes the item when it is asked for.
 
     A path, a name and some numbers take about 130 bytes so, and as objects ten times as much.
@@ -43,14 +59,7 @@ class Packed(Sequence[T]):
     def __len__(self) -> int:
         return len(self._ends) - 1
 
-    @overload
-    def __getitem__(self, place: int) -> T: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[T]: ...
-    def __getitem__(self, place: int | slice) -> T | list[T]:
-        if isinstance(place, slice):
-            return [self[each] for each in range(*place.indices(len(self)))]
-        place = range(len(self))[place]
+    def _made(self, place: int) -> T:
         first, last = self._ends[place], self._ends[place + 1]
         return self._item(place, _decode(self._text[first:last].decode()))
 

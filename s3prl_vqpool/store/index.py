@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..corpora.packed import Made
 from ..errors import InputError
 from ..files import read_tensors
 from .files import again, read_index, unreadable_index
@@ -34,7 +35,7 @@ _CHUNK = 1024
 """Rows that are made at once."""
 
 
-class Rows(Sequence[Row]):
+class Rows(Made[Row]):
     """The rows of a store in the order of its list. A `Row` is made when it is asked for.
 
     Attributes:
@@ -49,14 +50,7 @@ class Rows(Sequence[Row]):
     def __len__(self) -> int:
         return len(self.columns["samples"])
 
-    @overload
-    def __getitem__(self, row: int) -> Row: ...
-    @overload
-    def __getitem__(self, row: slice) -> list[Row]: ...
-    def __getitem__(self, row: int | slice) -> Row | list[Row]:
-        if isinstance(row, slice):
-            return [self[each] for each in range(*row.indices(len(self)))]
-        place = range(len(self))[row]
+    def _made(self, place: int) -> Row:
         return next(self._between(place, place + 1))
 
     def __iter__(self) -> Iterator[Row]:

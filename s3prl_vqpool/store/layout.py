@@ -6,11 +6,12 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
 from ..corpora import audio
+from ..corpora.packed import Made
 from ..errors import InputError
 from ..pooling import method
 
@@ -24,7 +25,7 @@ NUMBER_BYTES = {"float16": 2, "float32": 4}
 """Dtypes of stored vectors and frames, by their names in torch: bytes of a number."""
 
 
-class Shards(Sequence[list[int]]):
+class Shards(Made[list[int]]):
     """The rows of each shard, in its order.
 
     Args:
@@ -38,15 +39,8 @@ class Shards(Sequence[list[int]]):
     def __len__(self) -> int:
         return len(self._bounds) - 1
 
-    @overload
-    def __getitem__(self, number: int) -> list[int]: ...
-    @overload
-    def __getitem__(self, number: slice) -> list[list[int]]: ...
-    def __getitem__(self, number: int | slice) -> list[int] | list[list[int]]:
-        if isinstance(number, slice):
-            return [self[each] for each in range(*number.indices(len(self)))]
-        number = range(len(self))[number]
-        return self._order[self._bounds[number] : self._bounds[number + 1]].tolist()
+    def _made(self, place: int) -> list[int]:
+        return self._order[self._bounds[place] : self._bounds[place + 1]].tolist()
 
 
 def shards(samples: Sequence[int]) -> Shards:
