@@ -50,7 +50,7 @@ def transformer_in(precision: str, upstream: WithCodes) -> Iterator[None]:
         precision: a key of `DTYPES` that `require` lets pass.
     """
     transformer = upstream.transformer
-    device = next(transformer.parameters()).device.type if transformer else ""
+    device = "" if transformer is None else next(transformer.parameters()).device.type
     if transformer is None or (precision == FLOAT32 and device != "cpu"):
         yield
         return
